@@ -1,0 +1,109 @@
+"""Holds that wait in a process go to Redis together: one script call takes all that wait for a sale, and what arrives
+while it is in flight is the next one. No timer: with nobody waiting, a request leaves at once.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from redis.exceptions import ConnectionError, TimeoutError
+
+from engine import commands
+from engine.command import AsyncClient, run_async
+from engine.commands import HoldAnswer, HoldRequest
+
+
+class Overloaded(RuntimeError):
+    """More requests wait than the queue may hold."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    request: HoldRequest
+    answer: asyncio.Future[HoldAnswer]
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One sale's queue; ``sender`` is the task that empties it, None while nobody waits."""
+
+    queue: deque[_Waiting] = field(default_factory=deque)
+    sender: asyncio.Task[None] | None = None
+
+
+class Batcher:
+    """``take`` is safe to call from any task of one event loop. Each caller gets the answer to its own request."""
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        *,
+        batch_max: int = 256,
+        queue_max: int = 4096,
+        on_batch: Callable[[int], None] | None = None,
+    ) -> None:
+        """``on_batch`` is told the size of each batch that is sent."""
+        self._client = client
+        self._batch_max = batch_max
+        self._queue_max = queue_max
+        self._on_batch = on_batch
+        self._lanes: dict[str, _Lane] = {}
+        self._waiting = 0
+
+    async def take(self, sale_id: str, request: HoldRequest) -> HoldAnswer:
+        """Raises ``Overloaded`` at once where the queue is full, and ``RedisError`` where Redis did not answer: then
+        the same request (the same token) may be sent again.
+        """
+        if self._waiting >= self._queue_max:
+            raise Overloaded
+        lane = self._lanes.setdefault(sale_id, _Lane())
+        waiting = _Waiting(request, asyncio.get_running_loop().create_future())
+        lane.queue.append(waiting)
+        self._waiting += 1
+        if lane.sender is None:
+            lane.sender = asyncio.create_task(self._empty(sale_id, lane))
+        return await waiting.answer
+
+    async def close(self) -> None:
+        """Wait until everybody who waits has an answer."""
+        while senders := [lane.sender for lane in self._lanes.values() if lane.sender]:
+            await asyncio.wait(senders)
+
+    async def _empty(self, sale_id: str, lane: _Lane) -> None:
+        try:
+            while lane.queue:
+                await self._send(sale_id, self._next_batch(lane))
+        finally:
+            lane.sender = None
+            self._lanes.pop(sale_id, None)
+
+    def _next_batch(self, lane: _Lane) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        while lane.queue and len(batch) < self._batch_max:
+            waiting = lane.queue.popleft()
+            self._waiting -= 1
+            if not waiting.answer.done():  # its client gave up
+                batch.append(waiting)
+        return batch
+
+    async def _send(self, sale_id: str, batch: list[_Waiting]) -> None:
+        if not batch:
+            return
+        if self._on_batch:
+            self._on_batch(len(batch))
+        call = commands.hold(sale_id, [waiting.request for waiting in batch])
+        try:
+            try:
+                answers = await run_async(self._client, call)
+            except (ConnectionError, TimeoutError):
+                # The reply was lost, perhaps after the script ran. The tokens make a second try find its own first.
+                answers = await run_async(self._client, call)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody is left waiting
+            for waiting in batch:
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(error)
+            return
+        for waiting, answer in zip(batch, answers, strict=True):
+            if not waiting.answer.done():
+                waiting.answer.set_result(answer)

@@ -1,0 +1,318 @@
+"""Every script's call, described once: what it is asked, and how its answer reads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+import lua
+from engine import keys
+from engine.command import Command, Reply, command, outcome
+from engine.outcomes import Outcome
+from engine.records import (
+    HoldRecord,
+    Position,
+    ProductState,
+    SaleState,
+    pairs,
+    product_states,
+    sale_state,
+    unpack,
+)
+
+RECLAIM_MAX = 400
+"""Overdue holds that one batch of holds may end: about 3 ms of Redis's time."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRequest:
+    """Units that a customer wants: ``lines`` as (product, qty), each product once, at least one line."""
+
+    token: str
+    customer: str
+    lines: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HoldAnswer:
+    """What became of one request of a batch. ``hold`` is there for ``held`` and ``replayed``; ``product`` where one is
+    at fault; ``limit``, ``held_or_bought`` and ``tokens`` (the customer's live holds) for ``limit_exceeded``;
+    ``available``, ``held`` and ``wait_ms`` (to the next deadline, -1 for none) for ``sold_out``; ``starts_ms`` for
+    ``not_started``.
+    """
+
+    position: Position
+    now_ms: int
+    outcome: Outcome
+    hold: HoldRecord | None = None
+    product: str = ""
+    limit: int = 0
+    held_or_bought: int = 0
+    tokens: tuple[str, ...] = ()
+    available: int = 0
+    held: int = 0
+    wait_ms: int = -1
+    starts_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HoldChange:
+    """What became of a hold that a script was to change. ``hold`` is its record afterwards, where there is one."""
+
+    position: Position
+    now_ms: int
+    outcome: Outcome
+    hold: HoldRecord | None = None
+    product: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StockChange:
+    """What became of a change to stock. ``seq`` is the event that says it; the figures say why it was refused."""
+
+    position: Position
+    outcome: Outcome
+    product: str = ""
+    wanted_total: int = 0
+    held: int = 0
+    sold: int = 0
+
+    @property
+    def done_at(self) -> Position:
+        return self.position
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A sale and its products at one moment; ``sale`` is None where Redis does not have it."""
+
+    position: Position
+    now_ms: int
+    sale: SaleState | None
+    products: dict[str, ProductState]
+
+
+def hold(sale_id: str, requests: Sequence[HoldRequest], reclaim_max: int = RECLAIM_MAX) -> Command[list[HoldAnswer]]:
+    """Take units for many customers in one step. The answers are in the order of the requests."""
+    products = list(dict.fromkeys(product for request in requests for product, _ in request.lines))
+    argument = {
+        "products": products,
+        "requests": [(request.token, request.customer, request.lines) for request in requests],
+        "reclaim_max": reclaim_max,
+    }
+    return Command(
+        lua.script("hold"),
+        keys.of_sale(sale_id, products),
+        msgspec.msgpack.encode(argument),
+        _read_hold_answers,
+    )
+
+
+def _read_hold_answers(raw: list[Any]) -> list[HoldAnswer]:
+    position, now_ms = Position(raw[0], raw[1]), raw[2]
+    return [_read_hold_answer(position, now_ms, answer) for answer in raw[3:]]
+
+
+def _read_hold_answer(position: Position, now_ms: int, answer: list[Any]) -> HoldAnswer:
+    word = outcome("hold", answer[0])
+    match word:
+        case Outcome.HELD | Outcome.REPLAYED:
+            return HoldAnswer(position, now_ms, word, hold=unpack(answer[1]))
+        case Outcome.SOLD_OUT:
+            product, available, held, wait_ms = answer[1:]
+            return HoldAnswer(
+                position,
+                now_ms,
+                word,
+                product=product.decode(),
+                available=available,
+                held=held,
+                wait_ms=wait_ms,
+            )
+        case Outcome.LIMIT_EXCEEDED:
+            product, limit, held_or_bought, tokens = answer[1:]
+            return HoldAnswer(
+                position,
+                now_ms,
+                word,
+                product=product.decode(),
+                limit=limit,
+                held_or_bought=held_or_bought,
+                tokens=tuple(token for token in tokens.decode().split(",") if token),
+            )
+        case Outcome.NOT_STARTED:
+            return HoldAnswer(position, now_ms, word, starts_ms=answer[1])
+        case Outcome.UNKNOWN_PRODUCT | Outcome.MIXED_CURRENCIES:
+            return HoldAnswer(position, now_ms, word, product=answer[1].decode())
+        case _:
+            return HoldAnswer(position, now_ms, word)
+
+
+def _read_hold_change(reply: Reply) -> HoldChange:
+    match reply.outcome, reply.rest:
+        case ((Outcome.LIMIT_EXCEEDED | Outcome.SOLD_OUT | Outcome.TOO_MANY), [product]):
+            return HoldChange(reply.position, reply.now_ms, reply.outcome, product=product.decode())
+        case _, [bytes(record)]:
+            return HoldChange(reply.position, reply.now_ms, reply.outcome, hold=unpack(record))
+        case _, [int(seq)]:
+            position = Position(reply.position.epoch, seq)
+            return HoldChange(position, reply.now_ms, reply.outcome)
+        case _:
+            return HoldChange(reply.position, reply.now_ms, reply.outcome)
+
+
+def checkout(sale_id: str, token: str, products: Sequence[str], checkout_id: str) -> Command[HoldChange]:
+    """A held hold enters payment, for the request ``checkout_id`` alone: ``paying``, or ``replayed`` for the same
+    request again.
+    """
+    return command("checkout", sale_id, _read_hold_change, products, token=token, checkout=checkout_id)
+
+
+def settle(sale_id: str, token: str, products: Sequence[str]) -> Command[HoldChange]:
+    """The money is authorised: ``settled``, or ``replayed`` where it was before."""
+    return command("settle", sale_id, _read_hold_change, products, token=token)
+
+
+def retake(sale_id: str, token: str) -> Command[HoldChange]:
+    """Late money takes an expired hold's units again, if they are there: ``retaken``."""
+    return command("retake", sale_id, _read_hold_change, token=token)
+
+
+def release(sale_id: str, token: str, products: Sequence[str]) -> Command[HoldChange]:
+    """A customer gives a held hold back: ``released``, ``expired`` or ``unchanged``."""
+    return command("release", sale_id, _read_hold_change, products, token=token)
+
+
+def cancel(sale_id: str, token: str, products: Sequence[str], ending: str) -> Command[HoldChange]:
+    """An order ends without money: its hold becomes ``ending`` (``released`` or ``expired``). Ask the payment provider
+    first.
+    """
+    return command("cancel", sale_id, _read_hold_change, products, token=token, ending=ending)
+
+
+def restock(sale_id: str, token: str, command_id: str, lines: Sequence[tuple[str, int]]) -> Command[HoldChange]:
+    """Units of a sold hold come back for sale, once for each ``command_id``: ``restocked`` or ``replayed``, at
+    ``position``.
+    """
+    return command("restock", sale_id, _read_hold_change, token=token, command=command_id, lines=lines)
+
+
+def expire(sale_id: str, products: Sequence[str], limit: int) -> Command[tuple[int, bool]]:
+    """End overdue holds of these products, ``limit`` at most. Reads as (how many ended, whether the limit was
+    reached).
+    """
+    if not 0 < limit <= 1000:  # one event carries them all, and Lua's stack has room for 8,000 values
+        raise ValueError("limit is 1 to 1000")
+    return command("expire", sale_id, _read_expired, products, limit=limit)
+
+
+def _read_expired(reply: Reply) -> tuple[int, bool]:
+    return (reply.rest[0], bool(reply.rest[1])) if reply.outcome is Outcome.EXPIRED else (0, False)
+
+
+class LoadItem(msgspec.Struct, frozen=True):
+    """A product of a sale file, in minor units; 0 stands for no ``compare_at`` and no ``limit``."""
+
+    id: str
+    name: str
+    price: int
+    compare_at: int
+    currency: str
+    stock: int
+    limit: int
+
+
+def load(
+    sale_id: str,
+    *,
+    create: bool,
+    name: str,
+    starts_ms: int,
+    ends_ms: int,
+    hold_ttl_ms: int,
+    payment_ttl_ms: int,
+    items: Sequence[LoadItem],
+) -> Command[StockChange]:
+    """Put a sale on sale or bring it up to date: ``loaded``, ``unchanged`` or ``below_committed``."""
+    return command(
+        "load",
+        sale_id,
+        _read_stock_change,
+        create=int(create),
+        name=name,
+        starts_ms=starts_ms,
+        ends_ms=ends_ms,
+        hold_ttl_ms=hold_ttl_ms,
+        payment_ttl_ms=payment_ttl_ms,
+        items=items,
+    )
+
+
+def adjust(sale_id: str, product: str, delta: int, reason: str, command_id: str) -> Command[StockChange]:
+    """Add or take stock, once for each ``command_id``: ``adjusted`` or ``replayed``, done at ``position``; or
+    ``below_committed``.
+    """
+    return command(
+        "adjust", sale_id, _read_stock_change, product=product, delta=delta, reason=reason, command=command_id
+    )
+
+
+def _read_stock_change(reply: Reply) -> StockChange:
+    match reply.rest:
+        case [bytes(product), int(wanted), int(held), int(sold)]:
+            return StockChange(reply.position, reply.outcome, product.decode(), wanted, held, sold)
+        case [int(wanted), int(held), int(sold)]:
+            return StockChange(reply.position, reply.outcome, "", wanted, held, sold)
+        case [int(seq)]:
+            return StockChange(Position(reply.position.epoch, seq), reply.outcome)
+        case _:
+            return StockChange(reply.position, reply.outcome)
+
+
+def control(sale_id: str, state: str) -> Command[Reply]:
+    """People set a sale ``paused``, ``open`` or ``ended``: reads as ``changed``, ``unchanged`` or ``ended``."""
+    return command("control", sale_id, lambda reply: reply, state=state)
+
+
+def show(sale_id: str, only: Sequence[str] | None = None) -> Command[Shown]:
+    """A sale and its stock at one moment; with ``only``, of these products (an unknown one is left out)."""
+    return command("show", sale_id, lambda reply: _read_shown(sale_id, reply), only=only)
+
+
+def _read_shown(sale_id: str, reply: Reply) -> Shown:
+    if reply.outcome is Outcome.NO_SALE:
+        return Shown(reply.position, reply.now_ms, None, {})
+    sale, stock = reply.rest
+    return Shown(reply.position, reply.now_ms, sale_state(sale_id, pairs(sale)), product_states(pairs(stock)))
+
+
+def peek(sale_id: str, tokens: Sequence[str]) -> Command[tuple[Reply, list[HoldRecord | None]]]:
+    """Holds as they are, in the order of ``tokens``, with Redis's time in the reply; all None where Redis lost the
+    sale.
+    """
+
+    def read(reply: Reply) -> tuple[Reply, list[HoldRecord | None]]:
+        if reply.outcome is Outcome.NO_SALE:
+            return reply, [None] * len(tokens)
+        return reply, [unpack(record) if record else None for record in reply.rest]
+
+    return command("peek", sale_id, read, tokens=tokens)
+
+
+def trim(sale_id: str, cursor: Position, mark: str, keep: int) -> Command[Reply]:
+    """Drop events up to ``keep`` before the cursor's, if the cursor's entry is there with its mark: ``trimmed`` or
+    ``astray``.
+    """
+    keep_from = Position(cursor.epoch, max(cursor.seq - keep, 0)).entry
+    return command("trim", sale_id, lambda reply: reply, cursor=cursor.entry, cursor_mark=mark, keep_from=keep_from)
+
+
+def mend(
+    sale_id: str,
+    repairs: int,
+    counters: Sequence[tuple[str, str, int]] = (),
+    customers: Sequence[tuple[str, str, str]] = (),
+) -> Command[Reply]:
+    """Bring back (product, field, difference) and (field, value seen, value): ``mended``, or ``overtaken``."""
+    return command("mend", sale_id, lambda reply: reply, repairs=repairs, counters=counters, customers=customers)

@@ -1,0 +1,57 @@
+"""Ids of holds, orders and refunds: ``hold_{sale}_{token}``. The id names its sale, so any process can route it; the
+token cannot be guessed; an order has its hold's token. In Redis a hold goes by its token alone.
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+from typing import Final
+
+TOKEN_LENGTH: Final = 20
+_TOKEN_BYTES: Final = 15  # 120 bits, and no padding in base64
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What a shop may call a sale or a product: it stands in key names, hash fields and URLs."""
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{20}")
+
+
+def new_token() -> str:
+    """A token that nobody can guess and no retry finds again."""
+    return secrets.token_urlsafe(_TOKEN_BYTES)
+
+
+def derived_token(secret: bytes, *parts: str) -> str:
+    """The same token for the same parts, unguessable without the secret. Parts hold no NUL, which separates them."""
+    digest = hmac.digest(secret, "\0".join(parts).encode(), hashlib.sha256)
+    return base64.urlsafe_b64encode(digest[:_TOKEN_BYTES]).decode()
+
+
+def new_mark() -> str:
+    """What tells one event from another that a Redis which lost data gave the same number."""
+    return secrets.token_urlsafe(6)
+
+
+def hold_id(sale_id: str, token: str) -> str:
+    return f"hold_{sale_id}_{token}"
+
+
+def order_id(sale_id: str, token: str) -> str:
+    return f"order_{sale_id}_{token}"
+
+
+def refund_id(sale_id: str, token: str) -> str:
+    return f"refund_{sale_id}_{token}"
+
+
+def parse(kind: str, text: str) -> tuple[str, str] | None:
+    """``(sale_id, token)`` of an id of that kind (``hold``, ``order``, ``refund``), or None where it is no such id."""
+    start, end = len(kind) + 1, len(text) - TOKEN_LENGTH - 1
+    if end <= start or not text.startswith(kind + "_") or text[end] != "_":
+        return None
+    sale_id, token = text[start:end], text[end + 1 :]
+    if NAME.fullmatch(sale_id) is None or _TOKEN.fullmatch(token) is None:
+        return None
+    return sale_id, token

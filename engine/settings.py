@@ -1,0 +1,82 @@
+"""What the environment says, read once at the door (``Settings.from_env``) and passed down from there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+PREFIX = "FLASHSALE_"
+
+
+class SettingError(ValueError):
+    """A variable of the environment that cannot be used. The message names it and says what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One field a variable: ``redis_url`` is ``FLASHSALE_REDIS_URL``. Secrets are left out of the repr."""
+
+    redis_url: str = field(default="", repr=False)
+    """Stock and holds. ``redis://``, ``rediss://``, ``redis+cluster://h:p,h:p`` or
+    ``redis+sentinel://h:p,h:p/service``.
+    """
+    queue_redis_url: str = field(default="", repr=False)
+    """RQ's own Redis; where it is empty, the same server."""
+    database_url: str = field(default="", repr=False)
+    """``postgresql://...``; ``postgres://`` is understood too."""
+    admin_token: str = field(default="", repr=False)
+    shop_token: str = field(default="", repr=False)
+    stripe_secret_key: str = field(default="", repr=False)
+    stripe_webhook_secret: str = field(default="", repr=False)
+    stripe_api_base: str = ""
+    """Where Stripe's API is; empty: Stripe's own address."""
+    capture_method: str = "manual"
+    """``manual``: authorise, commit, capture. ``automatic``: Stripe captures at once, and what cannot be given is
+    refunded.
+    """
+    stripe_max_per_second: int = 80
+    """Calls to Stripe that one process starts in a second at most; Stripe's live limit is 100 an account."""
+    stripe_timeout_seconds: int = 20
+    payment_grace_seconds: int = 60
+    """How long a provider that does not answer may delay the release of a hold whose payment period ran out."""
+    hold_batch_max: int = 256
+    """Requests that one script call takes at most: past it a call gets long (about 15 us a hold) and no cheaper a
+    hold.
+    """
+    hold_queue_max: int = 4096
+    """Hold requests that may wait in one process; past it the answer is ``overloaded``."""
+    database_pool_size: int = 10
+    """Connections to Postgres that one process keeps at most."""
+    log_level: str = "info"
+    data_dir: str = ""
+    """Where embedded servers keep their data; only ``up``, ``demo`` and commands without URLs look at it."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Raises ``SettingError`` that names the variable. An empty variable counts as unset."""
+        values: dict[str, Any] = {}
+        for each in fields(cls):
+            name = PREFIX + each.name.upper()
+            text = environ.get(name, "").strip()
+            if not text:
+                continue
+            values[each.name] = _whole(name, text) if each.type is int else text
+        settings = cls(**values)
+        settings._check()
+        return settings
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Every variable that is read, as ``FLASHSALE_...``."""
+        return [PREFIX + each.name.upper() for each in fields(cls)]
+
+    def _check(self) -> None:
+        if self.capture_method not in ("manual", "automatic"):
+            raise SettingError(f"FLASHSALE_CAPTURE_METHOD is manual or automatic, not {self.capture_method!r}")
+        if self.log_level not in ("debug", "info", "warning", "error"):
+            raise SettingError(f"FLASHSALE_LOG_LEVEL is debug, info, warning or error, not {self.log_level!r}")
+
+
+def _whole(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 1_000_000):
+        raise SettingError(f"{name} is a whole number from 1 to 1000000, not {text!r}")
+    return int(text)

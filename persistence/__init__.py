@@ -1,0 +1,1 @@
+"""The durable side: tables, migrations, the drain from stream to tables, reconciliation."""

@@ -1,0 +1,169 @@
+"""The batcher: each caller its own answer, neighbours never harmed, nobody left waiting."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+import redis.asyncio
+
+from engine import commands, connections, ids
+from engine.batcher import Batcher, Overloaded
+from engine.command import run, run_async
+from engine.commands import HoldRequest, LoadItem
+from engine.outcomes import Outcome
+
+
+@pytest.fixture
+def stocked(redis_url: str) -> Iterator[str]:
+    client = connections.connect(redis_url)
+    for sale_id, stock in (("bf", 101), ("other", 5)):
+        items = [LoadItem(f"sneaker-{sale_id}", "Sneaker", 1000, 0, "usd", stock, 0)]
+        call = commands.load(
+            sale_id, create=True, name="", starts_ms=0, ends_ms=0, hold_ttl_ms=9_000, payment_ttl_ms=9_000, items=items
+        )
+        run(client, call)
+    yield redis_url
+    client.close()
+
+
+def request(customer: str, product: str = "sneaker-bf", qty: int = 1) -> HoldRequest:
+    return HoldRequest(ids.new_token(), customer, ((product, qty),))
+
+
+class _Opened:
+    def __init__(self, url: str) -> None:
+        self.client = connections.connect_async(url)
+
+    async def __aenter__(self) -> redis.asyncio.Redis:
+        assert isinstance(self.client, redis.asyncio.Redis)
+        return self.client
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.client.aclose()
+
+
+def test_400_contenders_101_units_each_its_own_answer(stocked: str) -> None:
+    async def rush() -> None:
+        sizes: list[int] = []
+        async with _Opened(stocked) as client:
+            batcher = Batcher(client, batch_max=64, on_batch=sizes.append)
+            requests = [request(f"customer-{n}") for n in range(400)]
+            answers = await asyncio.gather(*(batcher.take("bf", each) for each in requests))
+            won = [(r, a) for r, a in zip(requests, answers, strict=True) if a.outcome is Outcome.HELD]
+            assert len(won) == 101
+            for mine, answer in won:
+                assert answer.hold
+                assert answer.hold.customer == mine.customer
+            _, records = await peek(client, [r.token for r, _ in won])
+            assert all(records)
+        assert sum(sizes) == 400
+        assert max(sizes) <= 64
+        assert len(sizes) < 12
+
+    asyncio.run(rush())
+
+
+async def peek(client: redis.asyncio.Redis, tokens: list[str]) -> tuple[object, list[object]]:
+    reply, records = await run_async(client, commands.peek("bf", tokens))
+    return reply, list(records)
+
+
+def test_sales_do_not_share_a_batch(stocked: str) -> None:
+    async def both() -> None:
+        async with _Opened(stocked) as client:
+            batcher = Batcher(client)
+            one, two = await asyncio.gather(
+                batcher.take("bf", request("ann")), batcher.take("other", request("ann", "sneaker-other"))
+            )
+            assert one.outcome is two.outcome is Outcome.HELD
+
+    asyncio.run(both())
+
+
+def test_a_full_queue_refuses_at_once_and_recovers(stocked: str) -> None:
+    async def flood() -> None:
+        async with _Opened(stocked) as client:
+            batcher = Batcher(client, queue_max=10)
+            results = await asyncio.gather(
+                *(batcher.take("bf", request(f"c{n}")) for n in range(30)), return_exceptions=True
+            )
+            refused = [result for result in results if isinstance(result, Overloaded)]
+            assert len(refused) == 20
+            assert (await batcher.take("bf", request("late"))).outcome is Outcome.HELD
+
+    asyncio.run(flood())
+
+
+def test_who_gave_up_is_not_sent(stocked: str) -> None:
+    async def give_up() -> None:
+        async with _Opened(stocked) as client:
+            batcher = Batcher(client)
+            first = asyncio.create_task(batcher.take("bf", request("first")))
+            await asyncio.sleep(0)
+            gone = request("gone")
+            leaving = asyncio.create_task(batcher.take("bf", gone))
+            staying = asyncio.create_task(batcher.take("bf", request("staying")))
+            await asyncio.sleep(0)
+            leaving.cancel()
+            assert (await first).outcome is (await staying).outcome is Outcome.HELD
+            await batcher.close()
+            assert await peek(client, [gone.token]) is not None
+            _, [record] = await peek(client, [gone.token])
+            assert record is None
+
+    asyncio.run(give_up())
+
+
+class _LosesReplies:
+    """A connection whose first ``losses`` replies are lost after the script ran."""
+
+    def __init__(self, client: redis.asyncio.Redis, losses: int) -> None:
+        self.client, self.losses = client, losses
+
+    async def evalsha(self, *args: object) -> object:
+        answer = await self.client.evalsha(*args)  # type: ignore[arg-type]
+        return await self._lose(answer)
+
+    async def eval(self, *args: object) -> object:
+        answer = await self.client.eval(*args)  # type: ignore[arg-type]
+        return await self._lose(answer)
+
+    async def _lose(self, answer: object) -> object:
+        if self.losses:
+            self.losses -= 1
+            raise redis.exceptions.ConnectionError("reply lost")
+        return answer
+
+
+@pytest.mark.parametrize("losses", [1, 2])
+def test_a_lost_reply_takes_nothing_twice(stocked: str, losses: int) -> None:
+    async def lose() -> None:
+        async with _Opened(stocked) as client:
+            batcher = Batcher(_LosesReplies(client, losses))  # type: ignore[arg-type]
+            results = await asyncio.gather(
+                *(batcher.take("bf", request(f"c{n}")) for n in range(5)), return_exceptions=True
+            )
+            first = results[0]
+            if losses == 2:
+                assert isinstance(first, redis.exceptions.ConnectionError)
+            else:
+                assert not isinstance(first, BaseException)
+                assert first.outcome in (Outcome.REPLAYED, Outcome.HELD)
+            shown = await run_async(client, commands.show("bf"))
+            held = await client.hlen("fs:{bf}:holds")
+            assert shown.products["sneaker-bf"].held == held <= 5
+            assert (await batcher.take("bf", request("later"))).outcome is Outcome.HELD
+
+    asyncio.run(lose())
+
+
+def test_a_dead_server_fails_everybody_and_leaves_nobody_waiting() -> None:
+    async def dead() -> None:
+        async with _Opened("redis://127.0.0.1:1") as client:
+            batcher = Batcher(client)
+            results = await asyncio.wait_for(
+                asyncio.gather(*(batcher.take("bf", request(f"c{n}")) for n in range(5)), return_exceptions=True), 10
+            )
+            assert all(isinstance(result, redis.exceptions.ConnectionError) for result in results)
+
+    asyncio.run(dead())

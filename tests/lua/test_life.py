@@ -1,0 +1,204 @@
+"""The life of a hold behind its first step: check-out, settle, release, cancel, late money, restock."""
+
+import pytest
+
+from engine import commands, ids, keys
+from engine.commands import LoadItem
+from engine.events import Kind
+from engine.outcomes import Outcome
+from tests.sales import SaleUnderTest
+
+
+def settle(sale: SaleUnderTest, token: str) -> Outcome:
+    return sale.run(commands.settle(sale.id, token, sale.products)).outcome
+
+
+def release(sale: SaleUnderTest, token: str) -> Outcome:
+    return sale.run(commands.release(sale.id, token, sale.products)).outcome
+
+
+def cancel(sale: SaleUnderTest, token: str, ending: str = "expired") -> Outcome:
+    return sale.run(commands.cancel(sale.id, token, sale.products, ending)).outcome
+
+
+def retake(sale: SaleUnderTest, token: str) -> Outcome:
+    return sale.run(commands.retake(sale.id, token)).outcome
+
+
+class TestCheckout:
+    def test_grants_one_payment_period_once(self, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=1)
+        token = sale.hold("ann", sneaker=1)
+        change = sale.checkout(token)
+        assert change.outcome is Outcome.PAYING
+        assert change.hold
+        assert change.hold.pay_by_ms == change.now_ms + 120_000
+        sale.pass_ms(1_000)
+        again = sale.checkout(token)
+        assert again.outcome is Outcome.REPLAYED
+        assert again.hold == change.hold
+        assert sale.client.zscore(keys.payments(sale.id), token) == change.hold.pay_by_ms
+        assert sale.client.zcard(keys.deadlines(sale.id, "sneaker")) == 0
+
+    def test_one_request_wins(self, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=1)
+        token = sale.hold("ann", sneaker=1)
+        assert [sale.checkout(token, who).outcome for who in ("a", "b", "a")] == [
+            Outcome.PAYING,
+            Outcome.USED,
+            Outcome.REPLAYED,
+        ]
+
+    def test_refuses_what_ended(self, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=3)
+        overdue, released = sale.hold("ann", sneaker=1), sale.hold("bob", sneaker=1)
+        release(sale, released)
+        sale.pass_ms(60_000)
+        assert sale.checkout(overdue).outcome is Outcome.EXPIRED
+        assert sale.checkout(released).outcome is Outcome.RELEASED
+        assert sale.checkout(ids.new_token()).outcome is Outcome.NO_HOLD
+
+    @pytest.mark.parametrize("state", ["paused", "ended"])
+    def test_a_hold_won_before_may_be_paid_after(self, sale: SaleUnderTest, state: str) -> None:
+        sale.load(sneaker=1)
+        token = sale.hold("ann", sneaker=1)
+        sale.run(commands.control(sale.id, state))
+        assert sale.checkout(token).outcome is Outcome.PAYING
+        assert settle(sale, token) is Outcome.SETTLED
+
+
+class TestSettle:
+    def test_moves_held_to_sold_once(self, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=3)
+        token = sale.pay("ann", sneaker=2)
+        assert sale.counters("sneaker") == (3, 1, 0, 2)
+        assert settle(sale, token) is Outcome.REPLAYED
+        assert sale.customer("sneaker", "ann") == "2"
+        assert sale.client.zcard(keys.payments(sale.id)) == 0
+
+    def test_past_its_deadline_as_long_as_nobody_ended_it(self, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=1)
+        token = sale.hold("ann", sneaker=1)
+        sale.checkout(token)
+        sale.pass_ms(1_000_000)
+        assert settle(sale, token) is Outcome.SETTLED
+
+    def test_refuses_what_ended(self, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=2)
+        expired, released = sale.hold("ann", sneaker=1), sale.hold("bob", sneaker=1)
+        release(sale, released)
+        sale.pass_ms(60_000)
+        sale.run(commands.expire(sale.id, sale.products, 10))
+        assert settle(sale, expired) is Outcome.EXPIRED
+        assert settle(sale, released) is Outcome.RELEASED
+
+
+class TestRelease:
+    def test_gives_back_and_says_so_once(self, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=1)
+        token = sale.hold("ann", sneaker=1)
+        assert release(sale, token) is Outcome.RELEASED
+        assert release(sale, token) is Outcome.UNCHANGED
+        assert sale.counters("sneaker") == (1, 1, 0, 0)
+
+    def test_past_the_deadline_it_ends_as_expired(self, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=1)
+        token = sale.hold("ann", sneaker=1)
+        sale.pass_ms(60_000)
+        assert release(sale, token) is Outcome.EXPIRED
+        assert sale.status(token) == "expired"
+
+    def test_not_from_payment_nor_sold(self, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=2)
+        paying = sale.hold("ann", sneaker=1)
+        sale.checkout(paying)
+        assert release(sale, paying) is Outcome.IN_PAYMENT
+        assert release(sale, sale.pay("bob", sneaker=1)) is Outcome.USED
+
+
+class TestCancel:
+    def test_from_payment(self, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=1)
+        token = sale.hold("ann", sneaker=1)
+        sale.checkout(token)
+        assert cancel(sale, token) is Outcome.EXPIRED
+        assert cancel(sale, token) is Outcome.UNCHANGED
+        assert sale.counters("sneaker") == (1, 1, 0, 0)
+        assert sale.client.zcard(keys.payments(sale.id)) == 0
+
+    def test_of_a_sold_hold_returns_its_units(self, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=2)
+        token = sale.pay("ann", sneaker=2)
+        assert cancel(sale, token, "released") is Outcome.RETURNED
+        assert sale.events()[-1].kind is Kind.RETURNED
+        assert sale.counters("sneaker") == (2, 2, 0, 0)
+        assert sale.customer("sneaker", "ann") is None
+
+
+class TestLateMoney:
+    def expired(self, sale: SaleUnderTest, limit: int = 0, stock: int = 1) -> str:
+        sale.load_items([LoadItem("sneaker", "Sneaker", 1000, 0, "usd", stock, limit)])
+        token = sale.hold("ann", sneaker=1)
+        sale.checkout(token)
+        cancel(sale, token)
+        return token
+
+    def test_takes_its_units_again(self, sale: SaleUnderTest) -> None:
+        token = self.expired(sale)
+        assert retake(sale, token) is Outcome.RETAKEN
+        assert retake(sale, token) is Outcome.REPLAYED
+        assert sale.counters("sneaker") == (1, 0, 0, 1)
+        assert sale.customer("sneaker", "ann") == "1"
+
+    def test_not_when_another_has_them(self, sale: SaleUnderTest) -> None:
+        token = self.expired(sale)
+        sale.hold("bob", sneaker=1)
+        assert retake(sale, token) is Outcome.SOLD_OUT
+
+    def test_not_past_the_limit(self, sale: SaleUnderTest) -> None:
+        token = self.expired(sale, limit=1, stock=2)
+        sale.hold("ann", sneaker=1)
+        assert retake(sale, token) is Outcome.LIMIT_EXCEEDED
+
+    @pytest.mark.parametrize(("state", "outcome"), [("paused", Outcome.PAUSED), ("ended", Outcome.ENDED)])
+    def test_not_when_the_sale_is_off(self, sale: SaleUnderTest, state: str, outcome: Outcome) -> None:
+        token = self.expired(sale)
+        sale.run(commands.control(sale.id, state))
+        assert retake(sale, token) is outcome
+
+    def test_not_for_what_its_customer_gave_back(self, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=1)
+        token = sale.hold("ann", sneaker=1)
+        release(sale, token)
+        assert retake(sale, token) is Outcome.NOT_EXPIRED
+
+
+class TestRestock:
+    def test_brings_some_units_back_once_for_each_refund(self, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=5)
+        token = sale.pay("ann", sneaker=3)
+        first = sale.run(commands.restock(sale.id, token, "refund-1", [("sneaker", 1)]))
+        again = sale.run(commands.restock(sale.id, token, "refund-1", [("sneaker", 1)]))
+        assert (first.outcome, again.outcome) == (Outcome.RESTOCKED, Outcome.REPLAYED)
+        assert first.position == again.position
+        assert sale.counters("sneaker") == (5, 3, 0, 2)
+        assert sale.customer("sneaker", "ann") == "2"
+        assert sale.status(token) == "sold"
+
+    def test_never_more_than_was_sold(self, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=5)
+        token = sale.pay("ann", sneaker=2)
+        sale.run(commands.restock(sale.id, token, "refund-1", [("sneaker", 1)]))
+        before = sale.everything()
+        for lines in ([("sneaker", 2)], [("sock", 1)]):
+            change = sale.run(commands.restock(sale.id, token, "refund-2", lines))
+            assert change.outcome is Outcome.TOO_MANY
+        assert sale.everything() == before
+
+    def test_what_is_left_returns_with_the_order(self, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=5)
+        token = sale.pay("ann", sneaker=3)
+        sale.run(commands.restock(sale.id, token, "refund-1", [("sneaker", 1)]))
+        assert cancel(sale, token) is Outcome.RETURNED
+        assert sale.counters("sneaker") == (5, 5, 0, 0)
+        assert sale.customer("sneaker", "ann") is None
