@@ -1,6 +1,6 @@
 """Every script's call, described once: what it is asked, and how its answer reads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -316,3 +316,37 @@ def mend(
 ) -> Command[Reply]:
     """Bring back (product, field, difference) and (field, value seen, value): ``mended``, or ``overtaken``."""
     return command("mend", sale_id, lambda reply: reply, repairs=repairs, counters=counters, customers=customers)
+
+
+def fence(sale_id: str, *, fenced: bool, epoch: int = 0) -> Command[Reply]:
+    """Shut a sale whose data cannot be trusted, or free it (with ``epoch`` in that one only): ``changed`` or not."""
+    return command("fence", sale_id, lambda reply: reply, fenced=int(fenced), epoch=epoch)
+
+
+class ResetItem(msgspec.Struct, frozen=True):
+    """A product as a rebuild begins with it; 0 stands for no ``compare_at`` and no ``limit``."""
+
+    id: str
+    name: str
+    price: int
+    compare_at: int
+    currency: str
+    limit: int
+    loaded: int
+    rev: int
+    total: int
+
+
+def reset(sale_id: str, epoch: int, settings: Mapping[str, str | int], items: Sequence[ResetItem]) -> Command[Reply]:
+    """Begin a sale again under a new epoch, fenced, without holds: ``changed``, or ``overtaken`` by a later rebuild."""
+    flat = [part for pair in settings.items() for part in pair]
+    products = [item.id for item in items]
+    return command("reset", sale_id, lambda reply: reply, products, epoch=epoch, settings=flat, items=items)
+
+
+def restore(
+    sale_id: str, epoch: int, holds: Sequence[tuple[str, HoldRecord]], commands: Sequence[str] = ()
+) -> Command[Reply]:
+    """Bring back holds as (token, record) and ids of done commands: ``restored``, and how many did not fit."""
+    products = list(dict.fromkeys(product for _, record in holds for product in record.products))
+    return command("restore", sale_id, lambda reply: reply, products, epoch=epoch, holds=holds, commands=commands)

@@ -43,6 +43,7 @@ class Outcome(StrEnum):
     TRIMMED = "trimmed"
     OVERTAKEN = "overtaken"
     MENDED = "mended"
+    RESTORED = "restored"
 
 
 def _words(text: str) -> tuple[Outcome, ...]:
@@ -68,4 +69,7 @@ OF_SCRIPT: Final[dict[str, tuple[Outcome, ...]]] = {
     "peek": _words("no_sale found"),
     "trim": _words("no_sale astray trimmed"),
     "mend": _words("no_sale overtaken mended"),
+    "fence": _words("no_sale overtaken unchanged changed"),
+    "reset": _words("overtaken changed"),
+    "restore": _words("no_sale overtaken restored"),
 }

@@ -62,6 +62,7 @@ class Movement(NamedTuple):
     source_before: int | None
     target_before: int | None
     reason: str
+    command: str
     at_ms: int
 
 
@@ -166,6 +167,7 @@ class Projection:
             source_before=counters.read(edge[0]),
             target_before=counters.read(edge[1]),
             reason=reason,
+            command=event.command,
             at_ms=event.at_ms,
         )
         self.movements.append(movement)

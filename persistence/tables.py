@@ -316,11 +316,13 @@ ledger = Table(
     Column("to_before", BigInteger, nullable=True),
     Column("to_after", BigInteger, nullable=True),
     Column("reason", Text, nullable=True),
+    Column("command", Text, nullable=True),
     _time("at"),
     CheckConstraint("qty <> 0", name="qty"),
     CheckConstraint("from_after = from_before - qty", name="from_counter"),
     CheckConstraint("to_after = to_before + qty", name="to_counter"),
     Index("ledger_product_idx", "sale_id", "product_id", "id"),
+    Index("ledger_command_idx", "sale_id", "command", postgresql_where=text("command IS NOT NULL")),
     comment="Every movement of stock: qty units left one counter (available, held, sold; none for new stock) for "
     "another, "
     "with each counter's quantity before and after.",

@@ -172,7 +172,7 @@ def write_ledger(conn: Connection, sale_id: str, movements: Sequence[Movement]) 
     cursor: Any = conn.connection.cursor()
     with cursor.copy(
         "COPY ledger (sale_id, product_id, epoch, seq, kind, hold_id, qty, from_counter, to_counter, "
-        "from_before, from_after, to_before, to_after, reason, at) FROM STDIN"
+        "from_before, from_after, to_before, to_after, reason, command, at) FROM STDIN"
     ) as copy:
         for m in movements:
             copy.write_row(
@@ -191,6 +191,7 @@ def write_ledger(conn: Connection, sale_id: str, movements: Sequence[Movement]) 
                     m.target_before,
                     None if m.target_before is None else m.target_before + m.qty,
                     m.reason or None,
+                    m.command or None,
                     datetime_ms(m.at_ms),
                 )
             )
@@ -259,7 +260,7 @@ def _refuse_orders(conn: Connection, sale_id: str, tokens: Sequence[str]) -> lis
 
 
 def _end_orders(conn: Connection, sale_id: str, tokens: Sequence[str], because: str) -> list[str]:
-    """Cancelled, and what was due only to bring the units back is done."""
+    """Cancelled; what was due only to bring the units back is done. An intent that is still open is to be closed."""
     order_ids = _order_ids(sale_id, tokens)
     rows = conn.execute(
         text("""UPDATE orders SET status = 'cancelled', ended_because = coalesce(ended_because, :because)
@@ -271,6 +272,11 @@ def _end_orders(conn: Connection, sale_id: str, tokens: Sequence[str], because: 
         text("""UPDATE payments SET due = NULL, due_at = NULL, updated_at = now()
                 WHERE order_id = ANY(:ids) AND due = 'release'"""),
         {"ids": order_ids},
+    )
+    conn.execute(
+        text("""UPDATE payments SET due = 'cancel', due_at = now(), tries = 0, updated_at = now()
+                WHERE order_id = ANY(:ids) AND due IS NULL AND intent_id IS NOT NULL AND status <> 'canceled'"""),
+        {"ids": ended},
     )
     return ended
 

@@ -1,0 +1,40 @@
+#!lua
+-- restore: the next step of a rebuild, many times. Holds that Postgres knows come back as they were: sold ones, then those in payment, then those
+-- held, each while it fits. One that does not fit expires, and the event says so.
+-- KEYS: the sale's seven, then the deadlines of the holds' products.
+-- ARGV[1] mark; ARGV[2] packed {products, epoch, holds, commands}, holds as {{token, record}, ...}, commands as {id, ...} that happened before.
+-- Returns {epoch, seq, now_ms, ...}; its words in the order of the checks:
+--   'no_sale'
+--   'overtaken'             another rebuild has begun
+--   'restored', expired     how many did not fit
+--@include sale.lua
+--@include book.lua
+
+if not exists then return answer('no_sale') end
+if epoch ~= arg.epoch then return answer('overtaken') end
+
+local function fits(record)
+  for _, line in ipairs(record[LINES]) do
+    if product(line[PRODUCT]).available < line[QTY] then return false end
+  end
+  return true
+end
+
+local expired = {}
+for _, hold in ipairs(arg.holds) do
+  local token, record = hold[1], hold[2]
+  local status = record[STATUS]
+  if live[status] and not fits(record) then
+    status = 'expired'
+    expired[#expired + 1] = token
+  end
+  record[STATUS] = false
+  become(token, record, status)
+end
+emit_holds('expired', expired)
+for _, id in ipairs(arg.commands) do
+  command_writes[#command_writes + 1] = id
+  command_writes[#command_writes + 1] = 0
+end
+commit()
+return answer('restored', #expired)

@@ -1,0 +1,202 @@
+"""What runs the engine elsewhere: each file is valid, and names only commands, options and variables that exist."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import kubernetes_validate
+import pytest
+import yaml
+
+from engine.settings import Settings
+from tests.house.paths import ROOT, pyproject
+
+KUBERNETES = "1.37.0"
+OVERLAYS = ["development", "production"]
+VARIABLE = re.compile(r"FLASHSALE_[A-Z_]+")
+# Read by `docker compose` itself or by the tests, not by the engine.
+OTHER_VARIABLES = {"FLASHSALE_TEST_REDIS_URL", "FLASHSALE_TEST_DATABASE_URL"}
+COMPOSE = ROOT / "docker-compose.yml"
+DEPLOYED = [COMPOSE, ROOT / "Dockerfile", *sorted((ROOT / "k8s").rglob("*.yaml"))]
+PLAIN = [path for path in DEPLOYED if path.suffix == ".yaml" and path.name != "kustomization.yaml"]
+
+
+def _documents(text: str) -> list[dict[str, Any]]:
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def _compose() -> dict[str, Any]:
+    composed: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
+    return composed
+
+
+def _rendered(overlay: str) -> list[dict[str, Any]]:
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(ROOT / "k8s" / "overlays" / overlay)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.fail(done.stderr)
+    return _documents(done.stdout)
+
+
+def _pods(documents: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for document in documents:
+        template = document.get("spec", {}).get("template")
+        if template:
+            yield document["metadata"]["name"], template["spec"]
+
+
+def _our_commands() -> Iterator[tuple[str, list[str]]]:
+    """Where a command line of ours stands, and its words."""
+    for name, service in _compose()["services"].items():
+        if "build" in service:
+            yield f"compose {name}", service["command"]
+    for path in PLAIN:
+        for name, pod in _pods(_documents(path.read_text())):
+            for container in pod["containers"]:
+                if container["image"].startswith("flashsale"):
+                    yield f"k8s {name}", container["args"]
+    command = re.search(r"^CMD \[(.+)\]$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert command
+    yield "Dockerfile", [word.strip().strip('"') for word in command.group(1).split(",")]
+
+
+def test_the_compose_file_is_valid() -> None:
+    checker = Path(sys.executable).with_name("check-jsonschema")
+    done = subprocess.run(
+        [checker, "--builtin-schema", "vendor.compose-spec", COMPOSE], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", PLAIN, ids=lambda path: str(path.relative_to(ROOT / "k8s")))
+def test_each_kubernetes_file_is_valid(path: Path) -> None:
+    documents = _documents(path.read_text())
+    assert documents
+    for document in documents:
+        kubernetes_validate.validate(document, KUBERNETES, True)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_each_overlay_names_files_that_exist(overlay: str) -> None:
+    for folder in (ROOT / "k8s" / "base", ROOT / "k8s" / "overlays" / overlay):
+        kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+        assert all((folder / name).exists() for name in kustomization["resources"])
+        listed = {Path(name).name for name in kustomization["resources"]} | {"kustomization.yaml"}
+        assert {path.name for path in folder.glob("*.yaml")} <= listed
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl renders overlays, and is not here")
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_each_overlay_renders_to_valid_documents(overlay: str) -> None:
+    documents = _rendered(overlay)
+    for document in documents:
+        kubernetes_validate.validate(document, KUBERNETES, True)
+    selected = {
+        name: document["spec"]["selector"]["matchLabels"]
+        for document in documents
+        if document["kind"] == "PodDisruptionBudget"
+        for name in [document["metadata"]["name"]]
+    }
+    labels = [
+        document["spec"]["template"]["metadata"]["labels"] for document in documents if document["kind"] == "Deployment"
+    ]
+    for name, wanted in selected.items():
+        assert any(wanted.items() <= each.items() for each in labels), name
+
+
+def test_every_variable_that_is_set_is_read() -> None:
+    known = set(Settings.names()) | OTHER_VARIABLES
+    for path in DEPLOYED:
+        unknown = set(VARIABLE.findall(path.read_text())) - known
+        assert not unknown, path.name
+
+
+def test_both_ways_to_run_give_what_the_roles_want() -> None:
+    wanted = {
+        "FLASHSALE_REDIS_URL",
+        "FLASHSALE_DATABASE_URL",
+        "FLASHSALE_ADMIN_TOKEN",
+        "FLASHSALE_STRIPE_SECRET_KEY",
+        "FLASHSALE_STRIPE_WEBHOOK_SECRET",
+    }
+    secret = yaml.safe_load((ROOT / "k8s/overlays/development/secret.yaml").read_text())
+    assert wanted <= set(secret["stringData"])
+    for service in _compose()["services"].values():
+        if "build" in service:
+            assert wanted <= set(service["environment"])
+
+
+def test_every_command_exists_with_its_options() -> None:
+    module, _, function = pyproject()["project"]["scripts"]["flashsale"].partition(":")
+    program = getattr(pytest.importorskip(module), function)
+    group = program if isinstance(program, click.Group) else getattr(sys.modules[module], "cli", None)
+    assert isinstance(group, click.Group), f"{module} has no click group named cli or {function}"
+    found = list(_our_commands())
+    assert {words[0] for _, words in found} == {"api", "worker", "scheduler", "migrate"}
+    for where, (name, *options) in found:
+        command = group.get_command(click.Context(group), name)
+        assert command, f"{where}: {name}"
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {option for option in options if option.startswith("--")} <= known, where
+
+
+@pytest.mark.parametrize("path", PLAIN, ids=lambda path: str(path.relative_to(ROOT / "k8s")))
+def test_every_pod_is_confined(path: Path) -> None:
+    for name, pod in _pods(_documents(path.read_text())):
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert pod["automountServiceAccountToken"] is False, name
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, name
+            assert container["resources"]["requests"], name
+            assert container["resources"]["limits"]["memory"], name
+
+
+def test_every_container_is_confined() -> None:
+    for name, service in _compose()["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["user"] not in {"root", "0", "0:0"}, name
+    assert re.search(r"^USER 10001:10001$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+
+
+def test_redis_never_evicts_and_has_every_hold_on_disk() -> None:
+    commands = [_compose()["services"]["redis"]["command"]]
+    for _, pod in _pods(_documents((ROOT / "k8s/overlays/development/redis.yaml").read_text())):
+        commands.append(pod["containers"][0]["args"])
+    assert len(commands) == 2
+    for command in commands:
+        options = dict(zip(command[1::2], command[2::2], strict=True))
+        assert options == {
+            "--appendonly": "yes",
+            "--appendfsync": "always",
+            "--maxmemory-policy": "noeviction",
+            "--save": "",
+        }
+
+
+def test_the_api_is_probed_where_it_answers() -> None:
+    pods = dict(_pods(_documents((ROOT / "k8s/base/api.yaml").read_text())))
+    container = pods["flashsale-api"]["containers"][0]
+    assert container["livenessProbe"]["httpGet"]["path"] == "/health/live"
+    assert container["startupProbe"]["httpGet"]["path"] == "/health/live"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/health/ready"
+
+
+def test_the_image_is_built_from_the_locks_alone() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    for install in re.findall(r"pip install (.+?)(?: \\)?$", dockerfile, re.MULTILINE):
+        assert install.startswith(("--require-hashes -r requirements", "--no-deps /tmp/wheel/")), install
+    kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert all((ROOT / name).exists() for name in kept)
+    assert set(pyproject()["tool"]["importlinter"]["root_packages"]) <= set(kept)

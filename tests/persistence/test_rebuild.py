@@ -1,0 +1,227 @@
+"""The fence and the rebuild: a Redis that lost data is told from a Postgres that did, and the sale goes on as Postgres
+knows it.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Engine, text
+
+from engine import commands, keys
+from engine.outcomes import Outcome
+from engine.records import Position
+from persistence import database
+from persistence.drain import drain_to
+from persistence.rebuild import Lineage, RebuildRefused, lineage, rebuild
+from tests.persistence.test_drain import agree, rows
+from tests.sales import SaleUnderTest
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Engine]:
+    engine = database.connect(database_url)
+    with engine.begin() as conn:
+        conn.execute(text("INSERT INTO sales (id, name, hold_ttl_ms, payment_ttl_ms) VALUES ('bf', '', 1, 1)"))
+        conn.execute(text("INSERT INTO cursors (sale_id) VALUES ('bf')"))
+        conn.execute(text("INSERT INTO claims (sale_id, product_id) VALUES ('bf', 'sneaker')"))
+    yield engine
+    engine.dispose()
+
+
+def drain(db: Engine, sale: SaleUnderTest) -> None:
+    drain_to(db, sale.client, sale.id, sale.show().position)
+
+
+def cursor(db: Engine) -> tuple[Position, str]:
+    [(epoch, seq, mark)] = rows(db, "SELECT epoch, seq, mark FROM cursors")
+    return Position(epoch, seq), mark
+
+
+def seen(db: Engine, sale: SaleUnderTest) -> Lineage:
+    return lineage(sale.client, sale.id, *cursor(db))
+
+
+def sell_some(sale: SaleUnderTest) -> dict[str, str]:
+    sale.load(sneaker=20, sock=20)
+    released = sale.hold("rob", sneaker=1)
+    sale.run(commands.release(sale.id, released, sale.products))
+    paying = sale.hold("pam", sneaker=2, sock=1)
+    sale.checkout(paying, "pams-request")
+    sold = sale.pay("sam", sneaker=3)
+    sale.run(commands.restock(sale.id, sold, "refund-1", [("sneaker", 1)]))
+    return {"released": released, "paying": paying, "sold": sold, "held": sale.hold("hal", sneaker=4)}
+
+
+def state(sale: SaleUnderTest) -> object:
+    shown = sale.show()
+    hashes = [sale.client.hkeys(keys.holds(sale.id)).sort(), sale.client.hgetall(keys.customers(sale.id))]
+    deadlines = [sale.client.zrange(keys.deadlines(sale.id, p), 0, -1, withscores=True) for p in sale.products]
+    return shown.products, hashes, deadlines, sale.client.zrange(keys.payments(sale.id), 0, -1, withscores=True)
+
+
+def test_an_empty_redis_comes_back_as_it_was(db: Engine, sale: SaleUnderTest) -> None:
+    tokens = sell_some(sale)
+    drain(db, sale)
+    assert seen(db, sale) is Lineage.INTACT
+    before, records = state(sale), {name: sale.record(token) for name, token in tokens.items()}
+    sale.client.flushall()
+    assert seen(db, sale) is Lineage.REDIS_LOST_DATA
+    rebuilt = rebuild(db, sale.client, sale.id)
+    assert (rebuilt.epoch, rebuilt.sold, rebuilt.paying, rebuilt.held, rebuilt.ended, rebuilt.expired) == (
+        2,
+        1,
+        1,
+        1,
+        1,
+        0,
+    )
+    assert {name: sale.record(token) for name, token in tokens.items()} == records
+    assert state(sale) == before
+    assert seen(db, sale) is Lineage.INTACT
+    assert sale.client.hget(keys.PRODUCTS, "sneaker") == b"bf"
+    sale.hold("new", sneaker=1)
+    assert sale.run(commands.settle(sale.id, tokens["paying"], sale.products)).outcome is Outcome.SETTLED
+    assert sale.run(commands.restock(sale.id, tokens["sold"], "refund-1", [("sneaker", 1)])).outcome is Outcome.REPLAYED
+    drain(db, sale)
+    agree(db, sale)
+
+
+def test_what_postgres_does_not_know_is_lost_and_for_sale(db: Engine, sale: SaleUnderTest) -> None:
+    sale.load(sneaker=5)
+    known = sale.hold("ann", sneaker=1)
+    drain(db, sale)
+    unknown = sale.hold("bob", sneaker=4)
+    sale.client.hset(keys.sale(sale.id), "seq", 1)  # as a replica that had not seen everything
+    assert seen(db, sale) is Lineage.REDIS_LOST_DATA
+    rebuild(db, sale.client, sale.id)
+    assert (sale.status(known), sale.status(unknown)) == ("held", "none")
+    sale.hold("cat", sneaker=4)
+    drain(db, sale)
+    agree(db, sale)
+
+
+def test_a_redis_that_grew_past_the_cursor_again_is_noticed(db: Engine, sale: SaleUnderTest) -> None:
+    sale.load(sneaker=50)
+    sale.hold("ann", sneaker=1)
+    drain(db, sale)
+    sale.client.flushall()
+    sale.load(sneaker=50)
+    for n in range(10):
+        sale.hold(f"c{n}", sneaker=1)
+    assert seen(db, sale) is Lineage.REDIS_LOST_DATA
+    rebuild(db, sale.client, sale.id)
+    assert sale.counters("sneaker") == (50, 49, 1, 0)
+    sale.hold("new", sneaker=1)
+    drain(db, sale)
+    agree(db, sale)
+
+
+@pytest.mark.parametrize("state_", ["paused", "ended"])
+def test_what_people_set_stays(db: Engine, sale: SaleUnderTest, state_: str) -> None:
+    sale.load(sneaker=5)
+    sale.run(commands.control(sale.id, state_))
+    drain(db, sale)
+    sale.client.flushall()
+    rebuild(db, sale.client, sale.id)
+    shown = sale.show().sale
+    assert shown
+    assert (shown.state, shown.fenced) == (state_, False)
+    sale.products = []
+
+
+def test_holds_that_do_not_fit_expire_last_come_first(db: Engine, sale: SaleUnderTest) -> None:
+    sale.load(sneaker=2)
+    drain(db, sale)
+    sale.client.hincrby(keys.stock(sale.id), "sneaker:available", 3)
+    sold, paying = sale.pay("sam", sneaker=1), sale.hold("pam", sneaker=1)
+    sale.checkout(paying)
+    held = [sale.hold(f"h{n}", sneaker=1) for n in range(3)]
+    drain(db, sale)
+    rebuilt = rebuild(db, sale.client, sale.id)
+    assert rebuilt.expired == 3
+    assert [sale.status(token) for token in (sold, paying, *held)] == ["sold", "paying", *["expired"] * 3]
+    drain(db, sale)
+    agree(db, sale)
+    sale.check()
+
+
+@pytest.mark.parametrize("calls", range(1, 8))
+def test_stopped_anywhere_and_begun_again(
+    db: Engine, sale: SaleUnderTest, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    tokens = sell_some(sale)
+    drain(db, sale)
+    records = {name: sale.record(token) for name, token in tokens.items()}
+    before = sale.show().products
+    done = 0
+
+    def run_then_die(client: object, call: object) -> object:
+        nonlocal done
+        if done == calls:
+            raise ConnectionAbortedError
+        done += 1
+        return sale.run(call)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("persistence.rebuild.run", run_then_die)
+        try:
+            rebuild(db, sale.client, sale.id, batch=1)
+        except ConnectionAbortedError:
+            shown = sale.show().sale
+            assert shown
+            assert shown.fenced
+            assert seen(db, sale) is Lineage.REDIS_LOST_DATA
+            patch.undo()
+            rebuild(db, sale.client, sale.id)
+    assert {name: sale.record(token) for name, token in tokens.items()} == records
+    assert sale.show().products == before
+    assert seen(db, sale) is Lineage.INTACT
+
+
+class TestPostgresWentBack:
+    def back_to(self, db: Engine, position: Position, mark: str) -> None:
+        """As a Postgres that was restored to an earlier moment."""
+        with db.begin() as conn:
+            for table in ("ledger", "holds", "labels", "products"):
+                conn.execute(text(f"TRUNCATE {table} CASCADE"))
+            conn.execute(
+                text("UPDATE cursors SET epoch = :epoch, seq = :seq, mark = :mark"),
+                {"epoch": position.epoch, "seq": position.seq, "mark": mark},
+            )
+
+    def test_within_the_kept_stretch_it_is_drained_again(self, db: Engine, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=9)
+        for n in range(5):
+            sale.hold(f"c{n}", sneaker=1)
+        drain(db, sale)
+        self.back_to(db, Position(1, 0), "")
+        assert seen(db, sale) is Lineage.INTACT
+        drain(db, sale)
+        agree(db, sale)
+
+    def test_past_it_people_decide(self, db: Engine, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=9)
+        early, mark = Position(1, 1), sale.events()[0].mark
+        for n in range(5):
+            sale.hold(f"c{n}", sneaker=1)
+        drain(db, sale)
+        sale.run(commands.trim(sale.id, *cursor(db), keep=1))
+        assert lineage(sale.client, sale.id, early, mark) is Lineage.POSTGRES_WENT_BACK
+        assert lineage(sale.client, sale.id, Position(0, 9), mark) is Lineage.POSTGRES_WENT_BACK
+        sale.products = []
+
+
+def test_an_unknown_sale_is_refused(db: Engine, sale: SaleUnderTest) -> None:
+    with pytest.raises(RebuildRefused, match="there is no sale nope"):
+        rebuild(db, sale.client, "nope")
+
+
+def test_two_at_once_end_well(db: Engine, sale: SaleUnderTest) -> None:
+    sell_some(sale)
+    drain(db, sale)
+    before = sale.show().products
+    sale.run(commands.fence(sale.id, fenced=True))
+    epoch = rebuild(db, sale.client, sale.id).epoch
+    assert sale.run(commands.reset(sale.id, epoch, {}, [])).outcome is Outcome.OVERTAKEN
+    assert sale.run(commands.restore(sale.id, epoch - 1, [])).outcome is Outcome.OVERTAKEN
+    assert sale.show().products == before
