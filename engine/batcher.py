@@ -99,6 +99,8 @@ class Batcher:
             except (ConnectionError, TimeoutError):
                 # The reply was lost, perhaps after the script ran. The tokens make a second try find its own first.
                 answers = await run_async(self._client, call)
+            if len(answers) != len(batch):
+                raise RuntimeError(f"{len(answers)} answers to {len(batch)} requests")
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody is left waiting
             for waiting in batch:
                 if not waiting.answer.done():
