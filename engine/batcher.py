@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from redis.exceptions import ConnectionError, TimeoutError
 
 from engine import commands
-from engine.command import AsyncClient, run_async
+from engine.command import AsyncClient, Command, run_async
 from engine.commands import HoldAnswer, HoldRequest
 
 
@@ -92,15 +92,8 @@ class Batcher:
             return
         if self._on_batch:
             self._on_batch(len(batch))
-        call = commands.hold(sale_id, [waiting.request for waiting in batch])
         try:
-            try:
-                answers = await run_async(self._client, call)
-            except (ConnectionError, TimeoutError):
-                # The reply was lost, perhaps after the script ran. The tokens make a second try find its own first.
-                answers = await run_async(self._client, call)
-            if len(answers) != len(batch):
-                raise RuntimeError(f"{len(answers)} answers to {len(batch)} requests")
+            answers = await self._ask(commands.hold(sale_id, [waiting.request for waiting in batch]))
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody is left waiting
             for waiting in batch:
                 if not waiting.answer.done():
@@ -109,3 +102,10 @@ class Batcher:
         for waiting, answer in zip(batch, answers, strict=True):
             if not waiting.answer.done():
                 waiting.answer.set_result(answer)
+
+    async def _ask(self, call: Command[list[HoldAnswer]]) -> list[HoldAnswer]:
+        try:
+            return await run_async(self._client, call)
+        except (ConnectionError, TimeoutError):
+            # The reply was lost, perhaps after the script ran. The tokens make a second try find its own first.
+            return await run_async(self._client, call)

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import msgspec
 
 import lua
 from engine import keys
-from engine.command import Command, Reply, command, outcome
+from engine.command import Command, Reply, UnknownOutcome, command, outcome
 from engine.outcomes import Outcome
 from engine.records import (
     HoldRecord,
@@ -98,18 +99,24 @@ def hold(sale_id: str, requests: Sequence[HoldRequest], reclaim_max: int = RECLA
     products = list(dict.fromkeys(product for request in requests for product, _ in request.lines))
     argument = {
         "products": products,
-        "requests": [(request.token, request.customer, request.lines) for request in requests],
+        "requests": [
+            part
+            for request in requests
+            for part in (request.token, request.customer, len(request.lines), *chain.from_iterable(request.lines))
+        ],
         "reclaim_max": reclaim_max,
     }
     return Command(
         lua.script("hold"),
         keys.of_sale(sale_id, products),
         msgspec.msgpack.encode(argument),
-        _read_hold_answers,
+        lambda raw: _read_hold_answers(raw, len(requests)),
     )
 
 
-def _read_hold_answers(raw: list[Any]) -> list[HoldAnswer]:
+def _read_hold_answers(raw: list[Any], expected: int) -> list[HoldAnswer]:
+    if len(raw) - 3 != expected:  # or somebody would get somebody else's answer
+        raise UnknownOutcome(f"hold.lua gave {len(raw) - 3} answers to {expected} requests")
     position, now_ms = Position(raw[0], raw[1]), raw[2]
     return [_read_hold_answer(position, now_ms, answer) for answer in raw[3:]]
 

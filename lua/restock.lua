@@ -31,7 +31,7 @@ for _, back in ipairs(arg.lines) do
   if not found then return answer('too_many', back[PRODUCT]) end
 end
 
-keep(arg.token, record)
+keep(arg.token, cmsgpack.pack(record), record)
 emit('restocked', {'refund', arg.command, 'lines', cmsgpack.pack(arg.lines), arg.token, packed[arg.token]})
 command_writes = {arg.command, seq + 1}
 commit()

@@ -16,6 +16,17 @@ local payments_added, payments_dropped = {}, {}
 
 local stock_fields = {'total', 'available', 'held', 'sold', 'limit', 'price', 'compare_at', 'currency', 'name', 'rev', 'loaded'}
 
+-- A whole number as text, each converted once: that costs more than all else that a small hold needs.
+local texts = {}
+local function text(number)
+  local found = texts[number]
+  if not found then
+    found = string.format('%.0f', number)
+    texts[number] = found
+  end
+  return found
+end
+
 -- One product's stock as a table, or false where the sale has no such product.
 local function product(id)
   local found = stock[id]
@@ -35,21 +46,29 @@ local function product(id)
   return found
 end
 
-local function remember(token, bytes)
-  packed[token] = bytes
-  records[token] = bytes and cmsgpack.unpack(bytes)
-end
-
 -- A hold's record, or false.
 local function find(token)
-  if records[token] == nil then remember(token, redis.call('HGET', HOLDS, token)) end
-  return records[token]
+  local record = records[token]
+  if record == nil then
+    local bytes = packed[token]
+    if bytes == nil then
+      bytes = redis.call('HGET', HOLDS, token)
+      packed[token] = bytes
+    end
+    record = bytes and cmsgpack.unpack(bytes)
+    records[token] = record
+  end
+  return record
 end
 
 local function read_customer(field, value)
-  local quantity, tokens = (value or '0'):match('^(%-?%d+)(.*)$')
-  customers[field] = {quantity = tonumber(quantity), tokens = tokens}
-  return customers[field]
+  local mine = {quantity = 0, tokens = ''}
+  if value then
+    local quantity, tokens = value:match('^(%-?%d+)(.*)$')
+    mine.quantity, mine.tokens = tonumber(quantity), tokens
+  end
+  customers[field] = mine
+  return mine
 end
 
 -- What a customer holds or bought of a product: {quantity, tokens}, tokens as ',token,token'.
@@ -61,7 +80,7 @@ end
 -- Read what many requests need with one command a hash.
 local function prefetch(tokens, fields)
   if #tokens > 0 then
-    for i, bytes in ipairs(redis.call('HMGET', HOLDS, unpack(tokens))) do remember(tokens[i], bytes) end
+    for i, bytes in ipairs(redis.call('HMGET', HOLDS, unpack(tokens))) do packed[tokens[i]] = bytes end
   end
   if #fields > 0 then
     for i, value in ipairs(redis.call('HMGET', CUSTOMERS, unpack(fields))) do read_customer(fields[i], value) end
@@ -83,15 +102,15 @@ local function schedule(id, token, deadline)
     deadline_writes[id] = writes
   end
   local list = deadline and writes.added or writes.dropped
-  if deadline then list[#list + 1] = deadline end
+  if deadline then list[#list + 1] = text(deadline) end
   list[#list + 1] = token
 end
 
-local function keep(token, record)
-  local bytes = cmsgpack.pack(record)
-  records[token], packed[token] = record, bytes
-  hold_writes[#hold_writes + 1] = token
-  hold_writes[#hold_writes + 1] = bytes
+-- What becomes of a hold, packed; its record as a table where the caller has it.
+local function keep(token, bytes, record)
+  packed[token], records[token] = bytes, record
+  local last = #hold_writes
+  hold_writes[last + 1], hold_writes[last + 2] = token, bytes
 end
 
 -- Units that a line still stands for.
@@ -124,7 +143,7 @@ local function become(token, record, status)
     payments_dropped[#payments_dropped + 1] = token
   end
   record[STATUS] = status
-  keep(token, record)
+  keep(token, cmsgpack.pack(record), record)
 end
 
 local function overdue(record) return record[STATUS] == 'held' and record[EXPIRES] <= now end
@@ -183,7 +202,7 @@ local function commit()
       forgotten[#forgotten + 1] = field
     elseif mine.changed then
       quantities[#quantities + 1] = field
-      quantities[#quantities + 1] = mine.quantity .. mine.tokens
+      quantities[#quantities + 1] = text(mine.quantity) .. mine.tokens
     end
   end
   write('HSET', STOCK, counters)

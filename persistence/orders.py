@@ -1,0 +1,176 @@
+"""Orders as rows and as the API shows them. They end (paid, cancelled) only in the drain; here they begin and are
+read.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Text, any_, bindparam, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from engine import ids, shapes
+from engine.records import HoldRecord
+from engine.shapes import Money
+from persistence.tables import order_lines, orders, payments
+
+
+@dataclass(frozen=True, slots=True)
+class NewOrder:
+    """An order of a hold that was checked out at ``created_ms`` (Redis's clock). It has its hold's token."""
+
+    token: str
+    record: HoldRecord
+    created_ms: int
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def label_names(conn: Connection, sale_id: str, pairs: Iterable[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    """What products were called at a ``rev`` of their label, by (product, rev). Raises ``LookupError`` where the
+    drain has not yet brought a label: then drain and ask again.
+    """
+    wanted = sorted(set(pairs))
+    rows = conn.execute(
+        _LABELS, {"sale": sale_id, "products": [p for p, _ in wanted], "revs": [rev for _, rev in wanted]}
+    )
+    names: dict[tuple[str, int], str] = {(row.product_id, row.rev): row.name for row in rows}
+    if missing := [pair for pair in wanted if pair not in names]:
+        raise LookupError(f"sale {sale_id} has no label for {missing}")
+    return names
+
+
+_LABELS = text(
+    "SELECT product_id, rev, name FROM labels"
+    " JOIN unnest(CAST(:products AS text[]), CAST(:revs AS int[])) AS wanted (p, r) ON product_id = p AND rev = r"
+    " WHERE sale_id = :sale"
+)
+
+
+def insert_order(conn: Connection, sale_id: str, order: NewOrder) -> bool:
+    """Write one order with its lines and its payment; False where it was there. Raises ``LookupError`` as
+    ``label_names``.
+    """
+    return bool(insert_orders(conn, sale_id, [order]))
+
+
+def insert_orders(conn: Connection, sale_id: str, new: Sequence[NewOrder]) -> list[str]:
+    """Write orders that are not there yet, in three statements however many; the ids of those really written. Their
+    names are those that the products had when the holds were made. Raises ``LookupError`` as ``label_names``.
+    """
+    if not new:
+        return []
+    by_id = {ids.order_id(sale_id, order.token): order for order in new}
+    pairs = ((line.product, line.rev) for order in new for line in order.record.lines)
+    names = label_names(conn, sale_id, pairs)
+    inserted: list[str] = list(conn.scalars(_INSERT_ORDERS, _order_columns(sale_id, by_id)))
+    if inserted:
+        lines = [
+            (order_id, position, line.product, names[line.product, line.rev], line.qty, line.unit_price)
+            for order_id in inserted
+            for position, line in enumerate(by_id[order_id].record.lines)
+        ]
+        columns = zip(
+            ("ids", "positions", "products", "names", "quantities", "prices"), zip(*lines, strict=True), strict=True
+        )
+        conn.execute(_INSERT_LINES, {name: list(values) for name, values in columns})
+        conn.execute(_INSERT_PAYMENTS, {"ids": inserted})
+    return inserted
+
+
+def _order_columns(sale_id: str, by_id: Mapping[str, NewOrder]) -> dict[str, Any]:
+    # Sorted, so that two that insert the same orders wait for each other instead of locking each other out.
+    rows = sorted(by_id.items())
+    return {
+        "sale": sale_id,
+        "ids": [order_id for order_id, _ in rows],
+        "hold_ids": [ids.hold_id(sale_id, order.token) for _, order in rows],
+        "customers": [order.record.customer for _, order in rows],
+        "currencies": [order.record.currency for _, order in rows],
+        "totals": [order.record.total for _, order in rows],
+        "metadata": [msgspec.json.encode(order.metadata).decode() for _, order in rows],
+        "created": [shapes.datetime_ms(order.created_ms) for _, order in rows],
+    }
+
+
+_INSERT_ORDERS = text(
+    "INSERT INTO orders (id, hold_id, sale_id, customer_id, status, currency, total, metadata, created_at)"
+    " SELECT id, hold_id, :sale, customer, 'pending_payment', currency, total, CAST(metadata AS jsonb), created"
+    " FROM unnest(CAST(:ids AS text[]), CAST(:hold_ids AS text[]), CAST(:customers AS text[]),"
+    " CAST(:currencies AS text[]), CAST(:totals AS bigint[]), CAST(:metadata AS text[]),"
+    " CAST(:created AS timestamptz[])) AS new (id, hold_id, customer, currency, total, metadata, created)"
+    " ON CONFLICT DO NOTHING RETURNING id"
+)
+
+_INSERT_LINES = text(
+    "INSERT INTO order_lines (order_id, position, product_id, name, qty, unit_price)"
+    " SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:positions AS int[]), CAST(:products AS text[]),"
+    " CAST(:names AS text[]), CAST(:quantities AS int[]), CAST(:prices AS bigint[]))"
+)
+
+_INSERT_PAYMENTS = text(
+    "INSERT INTO payments (order_id, amount, currency)"
+    " SELECT id, total, currency FROM orders WHERE id = ANY(CAST(:ids AS text[]))"
+)
+
+
+def read_order(conn: Connection, order_id: str) -> shapes.Order | None:
+    """One order as the API shows it."""
+    return next(iter(read_orders(conn, [order_id])), None)
+
+
+def read_orders(conn: Connection, order_ids: Sequence[str]) -> list[shapes.Order]:
+    """Orders as the API shows them, in the order of their ids as given; those that do not exist are left out."""
+    if not order_ids:
+        return []
+    rows = conn.execute(
+        select(
+            orders,
+            payments.c.provider,
+            payments.c.intent_id,
+            payments.c.client_secret,
+            payments.c.status.label("payment_status"),
+            payments.c.refunded,
+        )
+        .join(payments, payments.c.order_id == orders.c.id)
+        .where(orders.c.id == _any(order_ids))
+    )
+    lines = _read_lines(conn, order_ids)
+    found = {row.id: _order(row, lines.get(row.id, [])) for row in rows}
+    return [found[order_id] for order_id in dict.fromkeys(order_ids) if order_id in found]
+
+
+def _order(row: Any, lines: list[Any]) -> shapes.Order:
+    return shapes.Order(
+        id=row.id,
+        hold_id=row.hold_id,
+        sale_id=row.sale_id,
+        customer_id=row.customer_id,
+        status=row.status,
+        lines=[
+            shapes.OrderLine(line.product_id, line.name, line.qty, Money(line.unit_price, row.currency))
+            for line in lines
+        ],
+        total=Money(row.total, row.currency),
+        payment=shapes.Payment(row.provider, row.intent_id, row.client_secret, row.payment_status),
+        amount_refunded=Money(row.refunded, row.currency),
+        metadata=row.metadata,
+        created_at=shapes.rfc3339(row.created_at),
+    )
+
+
+def _read_lines(conn: Connection, order_ids: Sequence[str]) -> dict[str, list[Any]]:
+    of: dict[str, list[Any]] = {}
+    rows = conn.execute(
+        select(order_lines)
+        .where(order_lines.c.order_id == _any(order_ids))
+        .order_by(order_lines.c.order_id, order_lines.c.position)
+    )
+    for row in rows:
+        of.setdefault(row.order_id, []).append(row)
+    return of
+
+
+def _any(values: Sequence[str]) -> Any:
+    # One array instead of a placeholder a value: the statement's text stays the same and a thousand ids are no matter.
+    return any_(bindparam(None, list(values), ARRAY(Text)))

@@ -1,0 +1,95 @@
+"""Sales as their operators see them: live counters from Redis, and how far Postgres follows."""
+
+from typing import Any
+
+from sqlalchemy import Engine, Row, func, select
+
+from engine import commands, keys, shapes
+from engine.command import Client, run
+from engine.records import Position, ProductState, SaleState
+from persistence.refusals import Refusal
+from persistence.tables import cursors, products, sales
+
+
+def list_sales(db: Engine, redis: Client) -> list[shapes.Sale]:
+    """Every sale, the newest first."""
+    with db.connect() as conn:
+        rows = conn.execute(_query().order_by(sales.c.created_at.desc(), sales.c.id)).all()
+    return [_show(db, redis, row) for row in rows]
+
+
+def show_sale(db: Engine, redis: Client, sale_id: str) -> shapes.Sale:
+    """One sale. Raises ``Refusal``: ``sale_not_found``. A sale that Redis does not have reads as Postgres has it:
+    ``ended`` where it was retired, else ``fenced``, for it answers nothing until it is rebuilt.
+    """
+    with db.connect() as conn:
+        row = conn.execute(_query().where(sales.c.id == sale_id)).one_or_none()
+    if row is None:
+        raise Refusal("sale_not_found", f"There is no sale {sale_id[:64]!r}.")
+    return _show(db, redis, row)
+
+
+def is_retired(db: Engine, sale_id: str) -> bool:
+    with db.connect() as conn:
+        return conn.scalar(select(sales.c.retired_at).where(sales.c.id == sale_id)) is not None
+
+
+def _query() -> Any:
+    return select(sales, cursors.c.epoch, cursors.c.seq).join(cursors, cursors.c.sale_id == sales.c.id)
+
+
+def _show(db: Engine, redis: Client, row: Row[Any]) -> shapes.Sale:
+    cursor = Position(row.epoch, row.seq)
+    if row.retired_at is None:
+        shown = run(redis, commands.show(row.id))
+        if shown.sale is not None:
+            drain = shapes.Drain(shown.position.seq, cursor.seq, _lag_seconds(redis, row.id, cursor, shown))
+            return shapes.sale(shown.sale, shown.products.values(), shown.now_ms, drain)
+    return _show_from_postgres(db, row, cursor)
+
+
+def _lag_seconds(redis: Client, sale_id: str, cursor: Position, shown: commands.Shown) -> float:
+    """The age of the oldest event that is not drained."""
+    if shown.position <= cursor:
+        return 0.0
+    found: Any = redis.xrange(keys.events(sale_id), min=f"({cursor.entry}", count=1)
+    if not found:
+        return 0.0
+    return max(shown.now_ms - int(found[0][1].get(b"at", shown.now_ms)), 0) / 1000
+
+
+def _show_from_postgres(db: Engine, row: Row[Any], cursor: Position) -> shapes.Sale:
+    with db.connect() as conn:
+        found = conn.execute(select(products).where(products.c.sale_id == row.id).order_by(products.c.id)).all()
+        now_ms = shapes.to_ms(conn.execute(select(func.now())).scalar_one())
+    state = SaleState(
+        id=row.id,
+        name=row.name,
+        state="ended" if row.retired_at else row.state,
+        fenced=row.retired_at is None,
+        starts_ms=shapes.to_ms(row.starts_at) if row.starts_at else 0,
+        ends_ms=shapes.to_ms(row.ends_at) if row.ends_at else 0,
+        hold_ttl_ms=row.hold_ttl_ms,
+        payment_ttl_ms=row.payment_ttl_ms,
+        epoch=cursor.epoch,
+        seq=cursor.seq,
+        mark="",
+        repairs=0,
+    )
+    return shapes.sale(state, map(_product, found), now_ms, shapes.Drain(cursor.seq, cursor.seq, 0.0))
+
+
+def _product(row: Row[Any]) -> ProductState:
+    return ProductState(
+        id=row.id,
+        name=row.name,
+        price=row.price,
+        compare_at=row.compare_at or 0,
+        currency=row.currency,
+        limit=row.per_customer_limit or 0,
+        total=row.total,
+        available=row.total - row.held - row.sold,
+        held=row.held,
+        sold=row.sold,
+        rev=row.rev,
+    )

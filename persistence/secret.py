@@ -1,0 +1,16 @@
+"""The secret under which hold ids derive from Idempotency-Keys. Postgres keeps it, so that every process has the
+same.
+"""
+
+from sqlalchemy import Engine, select
+
+from persistence import tables
+
+
+def ids_secret(engine: Engine) -> bytes:
+    """32 random bytes, made once by ``migrate``. Raises ``LookupError`` where it has not run."""
+    with engine.connect() as conn:
+        value: bytes | None = conn.scalar(select(tables.secrets.c.value).where(tables.secrets.c.name == "ids"))
+    if value is None:
+        raise LookupError("the database has no secret for ids yet: run `flashsale migrate`")
+    return value
