@@ -153,7 +153,6 @@ holds = Table(
     Column("refused", Boolean, nullable=False, server_default=text("false")),
     _one_of("status", "held", "paying", "sold", "released", "expired"),
     Index("holds_live_idx", "sale_id", "status", postgresql_where=text("status IN ('held', 'paying')")),
-    Index("holds_customer_idx", "sale_id", "customer_id"),
     comment="`lines` as [[product, qty, unit_price, rev, returned], ...]; (epoch, seq) of the event that last "
     "changed it. "
     "`refused`: sold in Redis, but the stock here did not allow it.",

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from engine import ids
 from engine.events import Event, Kind
-from engine.records import Position
+from engine.records import Line, Position
 from engine.shapes import datetime_ms
 from persistence import feed, orders
 from persistence.projection import Counters, Movement, Projection
@@ -125,44 +125,57 @@ def write_counters(conn: Connection, sale_id: str, counters: dict[str, Counters]
     )
 
 
+class _HoldRow(msgspec.Struct):
+    """A row of ``holds`` as JSON, which is the cheapest way to hand Postgres many of them at once."""
+
+    id: str
+    customer: str
+    status: str
+    currency: str
+    total: int
+    lines: tuple[Line, ...]
+    checkout: str | None
+    created: int
+    expires: int
+    pay_by: int | None
+    epoch: int
+    seq: int
+    refused: bool
+
+
 def write_holds(conn: Connection, sale_id: str, projection: Projection) -> None:
     """Each hold once, as the last event left it."""
     if not projection.holds:
         return
-    records = [record for record, _ in projection.holds.values()]
-    positions = [position for _, position in projection.holds.values()]
+    rows = [
+        _HoldRow(
+            ids.hold_id(sale_id, token),
+            record.customer,
+            record.status,
+            record.currency,
+            record.total,
+            record.lines,
+            record.checkout,
+            record.created_ms,
+            record.expires_ms,
+            record.pay_by_ms,
+            *position,
+            refused=token in projection.refused,
+        )
+        for token, (record, position) in projection.holds.items()
+    ]
     conn.execute(
         text("""INSERT INTO holds (id, sale_id, customer_id, status, currency, total, lines, checkout,
                                    created_at, expires_at, pay_by, epoch, seq, refused)
-                SELECT id, :sale, customer, status, currency, total, lines::jsonb, checkout,
-                       to_timestamp(created / 1000.0), to_timestamp(expires / 1000.0), to_timestamp(pay_by / 1000.0),
-                       epoch, seq, refused
-                FROM unnest(cast(:ids AS text[]), cast(:customers AS text[]), cast(:statuses AS text[]),
-                            cast(:currencies AS text[]), cast(:totals AS bigint[]), cast(:lines AS text[]),
-                            cast(:checkouts AS text[]), cast(:created AS bigint[]), cast(:expires AS bigint[]),
-                            cast(:pay_by AS bigint[]), cast(:epochs AS bigint[]), cast(:seqs AS bigint[]),
-                            cast(:refused AS boolean[]))
-                     AS h (id, customer, status, currency, total, lines, checkout, created, expires, pay_by,
-                           epoch, seq, refused)
+                SELECT id, :sale, customer, status, currency, total, lines, checkout, to_timestamp(created / 1000.0),
+                       to_timestamp(expires / 1000.0), to_timestamp(pay_by / 1000.0), epoch, seq, refused
+                FROM json_to_recordset(cast(:rows AS json))
+                     AS h (id text, customer text, status text, currency text, total bigint, lines jsonb, checkout text,
+                           created bigint, expires bigint, pay_by bigint, epoch bigint, seq bigint, refused boolean)
                 ON CONFLICT (id) DO UPDATE SET status = excluded.status, lines = excluded.lines,
                        checkout = excluded.checkout, pay_by = excluded.pay_by, epoch = excluded.epoch,
                        seq = excluded.seq, refused = holds.refused OR excluded.refused"""),
-        {
-            "sale": sale_id,
-            "ids": [ids.hold_id(sale_id, token) for token in projection.holds],
-            "customers": [record.customer for record in records],
-            "statuses": [record.status for record in records],
-            "currencies": [record.currency for record in records],
-            "totals": [record.total for record in records],
-            "lines": [json_text(record.lines) for record in records],
-            "checkouts": [record.checkout for record in records],
-            "created": [record.created_ms for record in records],
-            "expires": [record.expires_ms for record in records],
-            "pay_by": [record.pay_by_ms for record in records],
-            "epochs": [position.epoch for position in positions],
-            "seqs": [position.seq for position in positions],
-            "refused": [token in projection.refused for token in projection.holds],
-        },
+        {"sale": sale_id, "rows": json_text(rows)},
     )
 
 

@@ -207,7 +207,6 @@ def upgrade() -> None:
             "that last changed it. `refused`: sold in Redis, but the stock here did not allow it."
         ),
     )
-    op.create_index("holds_customer_idx", "holds", ["sale_id", "customer_id"], unique=False)
     op.create_index(
         "holds_live_idx",
         "holds",
