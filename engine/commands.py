@@ -352,8 +352,24 @@ def reset(sale_id: str, epoch: int, settings: Mapping[str, str | int], items: Se
 
 
 def restore(
-    sale_id: str, epoch: int, holds: Sequence[tuple[str, HoldRecord]], commands: Sequence[str] = ()
+    sale_id: str,
+    epoch: int,
+    holds: Sequence[tuple[str, HoldRecord]] = (),
+    commands: Sequence[str] = (),
+    *,
+    known: bool = True,
 ) -> Command[Reply]:
-    """Bring back holds as (token, record) and ids of done commands: ``restored``, and how many did not fit."""
+    """Bring back holds as (token, record) and ids of done commands: ``restored``, and how many did not fit. With
+    ``known`` false the holds' own events were lost, and happen again.
+    """
     products = list(dict.fromkeys(product for _, record in holds for product in record.products))
-    return command("restore", sale_id, lambda reply: reply, products, epoch=epoch, holds=holds, commands=commands)
+    return command(
+        "restore",
+        sale_id,
+        lambda reply: reply,
+        products,
+        epoch=epoch,
+        known=int(known),
+        holds=holds,
+        commands=commands,
+    )

@@ -1,8 +1,9 @@
 #!lua
 -- restore: the next step of a rebuild, many times. Holds that Postgres knows come back as they were: sold ones, then those in payment, then those
--- held, each while it fits. One that does not fit expires, and the event says so.
+-- held, each while it fits. One that does not fit expires, and the event says so. Holds that Postgres knows only by their order (`known` 0) get
+-- the events again that were lost.
 -- KEYS: the sale's seven, then the deadlines of the holds' products.
--- ARGV[1] mark; ARGV[2] packed {products, epoch, holds, commands}, holds as {{token, record}, ...}, commands as {id, ...} that happened before.
+-- ARGV[1] mark; ARGV[2] packed {products, epoch, known, holds, commands}, holds as {{token, record}, ...}, commands as {id, ...} that happened before.
 -- Returns {epoch, seq, now_ms, ...}; its words in the order of the checks:
 --   'no_sale'
 --   'overtaken'             another rebuild has begun
@@ -20,7 +21,7 @@ local function fits(record)
   return true
 end
 
-local expired = {}
+local expired, unknown = {}, {}
 for _, hold in ipairs(arg.holds) do
   local token, record = hold[1], hold[2]
   local status = record[STATUS]
@@ -30,7 +31,10 @@ for _, hold in ipairs(arg.holds) do
   end
   record[STATUS] = false
   become(token, record, status)
+  if arg.known == 0 then unknown[#unknown + 1] = token end
 end
+emit_holds('held', unknown)
+emit_holds('paying', unknown)
 emit_holds('expired', expired)
 for _, id in ipairs(arg.commands) do
   command_writes[#command_writes + 1] = id

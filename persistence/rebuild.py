@@ -2,7 +2,7 @@
 Redis again as Postgres knows it, under the next epoch. A rebuild can be stopped anywhere and begun again.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -58,9 +58,26 @@ class Rebuilt:
 
 
 def lineage(redis: Client, sale_id: str, cursor: Position, mark: str) -> Lineage:
-    """Find the cursor's entry in the stream again, with its mark. Three reads, so cheap enough for twice a second."""
-    names = ["epoch", "seq", "fenced"]
-    values: Any = redis.hmget(keys.sale(sale_id), names)
+    """What Redis's sale is to the one that was drained up to ``cursor``."""
+    return lineages(redis, {sale_id: (cursor, mark)})[sale_id]
+
+
+def lineages(redis: Client, cursors: Mapping[str, tuple[Position, str]]) -> dict[str, Lineage]:
+    """Find each cursor's entry in its stream again, with its mark: two reads a sale in one go, so cheap enough for
+    twice a second. Raises ``RedisError``.
+    """
+    pipeline = redis.pipeline(transaction=False)
+    for sale_id, (cursor, _) in cursors.items():
+        pipeline.hmget(keys.sale(sale_id), ["epoch", "seq", "fenced"])
+        pipeline.xrange(keys.events(sale_id), min=cursor.entry, max=cursor.entry)
+    answers = iter(pipeline.execute())
+    return {
+        sale_id: _judge(redis, sale_id, cursor, mark, values, entry)
+        for (sale_id, (cursor, mark)), values, entry in zip(cursors.items(), answers, answers, strict=True)
+    }
+
+
+def _judge(redis: Client, sale_id: str, cursor: Position, mark: str, values: Any, entry: Any) -> Lineage:
     if values[0] is None:
         return Lineage.REDIS_LOST_DATA
     at, fenced = Position(int(values[0]), int(values[1] or 0)), values[2] == b"1"
@@ -69,7 +86,6 @@ def lineage(redis: Client, sale_id: str, cursor: Position, mark: str) -> Lineage
     if at.epoch < cursor.epoch or at.seq < cursor.seq:
         return Lineage.REDIS_LOST_DATA
     if cursor.seq:
-        entry: Any = redis.xrange(keys.events(sale_id), min=cursor.entry, max=cursor.entry)
         if not entry:
             first: Any = redis.xrange(keys.events(sale_id), count=1)
             trimmed = first and _position(first[0][0]) > cursor
@@ -83,6 +99,24 @@ def lineage(redis: Client, sale_id: str, cursor: Position, mark: str) -> Lineage
 def _position(entry_id: bytes) -> Position:
     epoch, _, seq = entry_id.decode().partition("-")
     return Position(int(epoch), int(seq))
+
+
+def rebuild_if_lost(db: Engine, redis: Client, sale_id: str) -> Rebuilt | None:
+    """Rebuild a sale whose data Redis lost. None where it is intact, where another is at it, or where Postgres went
+    back: then it is fenced and stays so until people decide. Raises as ``rebuild``.
+    """
+    with db.begin() as conn:
+        c = tables.cursors.c
+        query = select(c.epoch, c.seq, c.mark).where(c.sale_id == sale_id).with_for_update(skip_locked=True)
+        row = conn.execute(query).one_or_none()
+    if row is None:
+        return None
+    match lineage(redis, sale_id, Position(row.epoch, row.seq), row.mark):
+        case Lineage.REDIS_LOST_DATA:
+            return rebuild(db, redis, sale_id)
+        case Lineage.POSTGRES_WENT_BACK:
+            run(redis, commands.fence(sale_id, fenced=True))
+    return None
 
 
 def rebuild(db: Engine, redis: Client, sale_id: str, *, batch: int = RESTORE_BATCH) -> Rebuilt:
@@ -107,8 +141,13 @@ def rebuild(db: Engine, redis: Client, sale_id: str, *, batch: int = RESTORE_BAT
             too_many += reply.rest[0]
             for _, record in holds:
                 counts[record.status] += 1
+        for holds in batched(_read_lost(conn, sale_id, settings["payment_ttl_ms"]), batch):
+            reply = run(redis, commands.restore(sale_id, epoch, holds, known=False))
+            _check(reply.outcome)
+            too_many += reply.rest[0]
+            counts["paying"] += len(holds)
         for done in batched(_read_commands(conn, sale_id), batch):
-            _check(run(redis, commands.restore(sale_id, epoch, [], done)).outcome)
+            _check(run(redis, commands.restore(sale_id, epoch, commands=done)).outcome)
         products = {item.id: sale_id for item in items if item.id in _read_claims(conn, sale_id)}
         if products:
             redis.hset(keys.PRODUCTS, mapping=products)  # type: ignore[arg-type]
@@ -174,6 +213,28 @@ def _read_holds(conn: Connection, sale_id: str) -> Iterator[tuple[str, HoldRecor
     rows = conn.execute(query.execution_options(yield_per=2000), {"sale": sale_id})
     for row in rows:
         yield row.id[-ids.TOKEN_LENGTH :], hold_record(row, row.restored)
+
+
+def _read_lost(conn: Connection, sale_id: str, payment_ttl_ms: Any) -> Iterator[tuple[str, HoldRecord]]:
+    """Holds whose events were lost before they were drained, but whose order the API had written: somebody may be
+    paying for it.
+    """
+    rows = conn.execute(
+        text("""SELECT o.id, o.customer_id, o.currency, o.created_at,
+                       json_agg(json_build_array(l.product_id, l.qty, l.unit_price, p.rev) ORDER BY l.position) AS lines
+                FROM orders o JOIN order_lines l ON l.order_id = o.id
+                     JOIN products p ON p.sale_id = o.sale_id AND p.id = l.product_id
+                WHERE o.sale_id = :sale AND o.status = 'pending_payment'
+                      AND NOT EXISTS (SELECT FROM holds h WHERE h.id = o.hold_id)
+                GROUP BY o.id ORDER BY o.created_at, o.id"""),
+        {"sale": sale_id},
+    )
+    for row in rows:
+        began = to_ms(row.created_at)
+        lines = tuple(Line(*line) for line in row.lines)
+        pay_by = began + int(payment_ttl_ms)
+        record = HoldRecord("paying", row.customer_id, row.currency, began, began, lines, pay_by, "restored")
+        yield row.id[-ids.TOKEN_LENGTH :], record
 
 
 def hold_record(row: Any, status: str) -> HoldRecord:

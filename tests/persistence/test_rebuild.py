@@ -10,9 +10,9 @@ from sqlalchemy import Engine, text
 from engine import commands, keys
 from engine.outcomes import Outcome
 from engine.records import Position
-from persistence import database
+from persistence import database, orders
 from persistence.drain import drain_to
-from persistence.rebuild import Lineage, RebuildRefused, lineage, rebuild
+from persistence.rebuild import Lineage, RebuildRefused, lineage, rebuild, rebuild_if_lost
 from tests.persistence.test_drain import agree, rows
 from tests.sales import SaleUnderTest
 
@@ -143,6 +143,43 @@ def test_holds_that_do_not_fit_expire_last_come_first(db: Engine, sale: SaleUnde
     drain(db, sale)
     agree(db, sale)
     sale.check()
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_an_order_whose_hold_was_lost_gets_its_units_if_they_fit(db: Engine, sale: SaleUnderTest, fits: bool) -> None:
+    sale.load(sneaker=3)
+    drain(db, sale)
+    token = sale.hold("ann", sneaker=2)
+    change = sale.checkout(token)
+    assert change.hold
+    with db.begin() as conn:  # as the API does, before anything is drained
+        orders.insert_order(conn, sale.id, orders.NewOrder(token, change.hold, change.now_ms))
+    if not fits:
+        with db.begin() as conn:
+            conn.execute(text("UPDATE products SET total = 1"))
+    sale.client.flushall()
+    rebuilt = rebuild(db, sale.client, sale.id)
+    assert (rebuilt.paying, rebuilt.expired) == ((1, 0) if fits else (1, 1))
+    assert sale.status(token) == ("paying" if fits else "expired")
+    if fits:
+        assert sale.run(commands.settle(sale.id, token, sale.products)).outcome is Outcome.SETTLED
+    drain(db, sale)
+    assert rows(db, "SELECT status FROM orders") == [("paid" if fits else "cancelled",)]
+    if fits:
+        agree(db, sale)
+
+
+def test_only_what_was_lost_is_rebuilt(db: Engine, sale: SaleUnderTest) -> None:
+    sell_some(sale)
+    drain(db, sale)
+    assert rebuild_if_lost(db, sale.client, sale.id) is None
+    with db.begin() as conn:
+        conn.execute(text("SELECT 1 FROM cursors FOR UPDATE"))
+        sale.client.flushall()
+        assert rebuild_if_lost(db, sale.client, sale.id) is None  # another is at it
+    rebuilt = rebuild_if_lost(db, sale.client, sale.id)
+    assert rebuilt
+    assert rebuilt.epoch == 2
 
 
 @pytest.mark.parametrize("calls", range(1, 8))

@@ -1,0 +1,62 @@
+"""The application: ``create_app(settings)``, and ``from_env`` for a server that is given a name only."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from litestar import Litestar
+from litestar.datastructures import State
+
+from api import leaving, logs, openapi, problems
+from api.door import Door
+from api.metrics import Metrics
+from api.routes import admin, holds, house, orders, shop
+from api.services import Services
+from engine.settings import SettingError, Settings
+
+ROUTES: list[Any] = [*shop.ROUTES, *holds.ROUTES, *orders.ROUTES, *admin.ROUTES, *house.ROUTES]
+
+
+def create_app(settings: Settings) -> Litestar:
+    """The whole API. Connects to nothing yet; a Redis or a Postgres that is away makes it not ready, and nothing worse.
+    Raises ``SettingError`` where a setting is missing.
+    """
+    _check(settings)
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def serve(app: Litestar) -> AsyncIterator[None]:
+        services = Services(settings, metrics)
+        app.state.services = services
+        leaving.on_sigterm(services)
+        try:
+            yield
+        finally:
+            await services.close()
+
+    app = Litestar(
+        ROUTES,
+        lifespan=[serve],
+        state=State({"openapi": openapi.document(ROUTES)}),
+        exception_handlers={Exception: problems.handle},
+        openapi_config=None,
+        logging_config=None,
+        debug=False,
+    )
+    app.asgi_handler = Door(app.asgi_handler, metrics, log_requests=settings.log_level == "debug")
+    return app
+
+
+def from_env() -> Litestar:
+    """``uvicorn --factory api.app:from_env``, and what each process of ``api.server`` starts with."""
+    settings = Settings.from_env(os.environ)
+    logs.configure(settings.log_level)
+    leaving.with_parent()
+    return create_app(settings)
+
+
+def _check(settings: Settings) -> None:
+    for name in ("redis_url", "database_url", "stripe_secret_key", "stripe_webhook_secret"):
+        if not getattr(settings, name):
+            raise SettingError(f"the API needs FLASHSALE_{name.upper()}")

@@ -1,0 +1,64 @@
+"""Whether this process lives, and whether it and what it needs can serve."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Final
+
+import msgspec
+from sqlalchemy import text
+
+from api.services import Services
+from api.wire import JSON, Answer
+from persistence.migrate import NewerSchema, pending
+
+CHECK_SECONDS: Final = 1.0
+"""A server that needs longer to say that it is there counts as away: probes themselves wait about so long."""
+
+
+class Health(msgspec.Struct, frozen=True):
+    """``checks`` names what is needed, each ``ok`` or what is wrong with it."""
+
+    status: str
+    checks: dict[str, str]
+
+
+async def ready(services: Services) -> Answer:
+    """``GET /health/ready``: 200 where all is ``ok``, else 503."""
+    redis, postgres = await asyncio.gather(
+        _check(services.redis.ping()), _check(services.quick.run(_check_postgres, services))
+    )
+    checks = {"redis": redis, "postgres": postgres}
+    if services.leaving:
+        return _answer(503, Health("leaving", checks))
+    if all(each == "ok" for each in checks.values()):
+        return _answer(200, Health("ready", checks))
+    return _answer(503, Health("not_ready", checks))
+
+
+def live() -> Answer:
+    """``GET /health/live``: the event loop turns."""
+    return _answer(200, Health("live", {}))
+
+
+def _answer(status: int, health: Health) -> Answer:
+    return Answer(status, msgspec.json.encode(health), (JSON, (b"cache-control", b"no-store")))
+
+
+async def _check(probe: Awaitable[object]) -> str:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            found = await probe
+    except Exception:  # noqa: BLE001 - whatever it is, the server cannot be used
+        return "away"
+    return found if isinstance(found, str) else "ok"
+
+
+def _check_postgres(services: Services) -> str:
+    with services.db.connect() as conn:
+        conn.execute(text("SELECT 1"))
+    if not services.migrated:
+        try:
+            services.migrated = not pending(services.db)
+        except NewerSchema:
+            services.migrated = True  # a newer version has been here, and it keeps what this one needs
+    return "ok" if services.migrated else "not migrated"

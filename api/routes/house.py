@@ -1,0 +1,92 @@
+"""Health, metrics, the OpenAPI document, and what each problem means."""
+
+from typing import cast
+
+import msgspec
+from litestar import get
+
+from api import examples, health
+from api.docs import doc
+from api.health import Health
+from api.metrics import CONTENT_TYPE
+from api.routes.common import AnyRequest, path_of, services_of
+from api.wire import Answer
+from persistence.refusals import PROBLEMS, Refusal
+
+
+class ProblemPage(msgspec.Struct, frozen=True):
+    """What a problem's ``type`` leads to."""
+
+    type: str
+    code: str
+    title: str
+    status: int
+
+
+@get(
+    "/health/live",
+    opt=doc(
+        summary="Liveness",
+        tag="health",
+        answer=Health,
+        example={"status": "live", "checks": {}},
+    ),
+)
+async def get_live() -> Answer:
+    return health.live()
+
+
+@get(
+    "/health/ready",
+    opt=doc(
+        summary="Readiness, with the state of each server that is needed",
+        description="503 with the same body where one is away, the schema is not migrated, or the process leaves.",
+        tag="health",
+        answer=Health,
+        example=examples.READY,
+        not_ready={"status": "not_ready", "checks": {"redis": "ok", "postgres": "away"}},
+    ),
+)
+async def get_ready(request: AnyRequest) -> Answer:
+    return await health.ready(services_of(request))
+
+
+@get("/metrics", opt=doc(summary="Prometheus metrics", tag="health", answer="text/plain", example="# HELP ..."))
+async def get_metrics(request: AnyRequest) -> Answer:
+    services = services_of(request)
+    text = await services.quick.run(services.metrics.text)
+    return Answer(200, text, ((b"content-type", CONTENT_TYPE.encode()),))
+
+
+@get(
+    "/schema/openapi.json",
+    opt=doc(summary="This document", tag="health", answer="application/json", example={"openapi": "3.1.0"}),
+)
+async def get_openapi(request: AnyRequest) -> Answer:
+    return Answer(200, cast(bytes, request.app.state.openapi))
+
+
+@get(
+    "/problems/{code:str}",
+    opt=doc(
+        summary="What a problem's type means",
+        tag="health",
+        answer=ProblemPage,
+        example={
+            "type": "/problems/sold_out",
+            "code": "sold_out",
+            "title": "Too few units are available",
+            "status": 409,
+        },
+        codes=("not_found",),
+    ),
+)
+async def get_problem(request: AnyRequest) -> Answer:
+    code = path_of(request, "code")
+    if code not in PROBLEMS:
+        raise Refusal("not_found", "There is no such problem.")
+    problem = PROBLEMS[code]
+    return Answer(200, msgspec.json.encode(ProblemPage(f"/problems/{code}", code, problem.title, problem.status)))
+
+
+ROUTES = [get_live, get_ready, get_metrics, get_openapi, get_problem]

@@ -1,0 +1,63 @@
+"""What everybody may read: sales and products."""
+
+from litestar import get
+
+from api import examples, shop
+from api.docs import Query, doc
+from api.routes.common import AnyRequest, path_of, query_of, services_of
+from api.wire import Answer
+from engine.shapes import Product, PublicSale
+
+
+@get(
+    "/v1/sales/{sale_id:str}",
+    opt=doc(
+        summary="A sale as a shop shows it",
+        tag="shop",
+        answer=PublicSale,
+        example=examples.PUBLIC_SALE,
+        codes=("sale_not_found", "sale_unavailable", "unavailable"),
+    ),
+)
+async def get_sale(request: AnyRequest) -> Answer:
+    return await shop.read_sale(services_of(request), path_of(request, "sale_id"))
+
+
+@get(
+    "/v1/products",
+    opt=doc(
+        summary="Products with their live stock, in the order of their ids",
+        tag="shop",
+        answer=shop.ProductPage,
+        example=examples.PRODUCTS,
+        query=(
+            Query("sale_id", "Only the products of this sale."),
+            Query(
+                "limit",
+                "How many at most.",
+                {"type": "integer", "minimum": 1, "maximum": shop.LIMIT_MAX, "default": shop.LIMIT_DEFAULT},
+            ),
+            Query("cursor", "`next_cursor` of the page before."),
+        ),
+        codes=("validation_error", "sale_not_found", "sale_unavailable", "unavailable"),
+    ),
+)
+async def list_products(request: AnyRequest) -> Answer:
+    return await shop.list_products(services_of(request), query_of(request))
+
+
+@get(
+    "/v1/products/{product_id:str}",
+    opt=doc(
+        summary="A product with its live stock",
+        tag="shop",
+        answer=Product,
+        example=examples.PRODUCT,
+        codes=("product_not_found", "sale_unavailable", "unavailable"),
+    ),
+)
+async def get_product(request: AnyRequest) -> Answer:
+    return await shop.read_product(services_of(request), path_of(request, "product_id"))
+
+
+ROUTES = [get_sale, list_products, get_product]

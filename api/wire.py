@@ -1,0 +1,127 @@
+"""What goes over the wire: a request's headers and body, bounded, and the answer as bytes."""
+
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple, cast
+
+from litestar.types import Receive, Scope, Send
+
+from persistence.refusals import Refusal
+
+BODY_MAX_BYTES: Final = 64 * 1024
+KEY_MAX_LENGTH: Final = 255
+CODE_IN_SCOPE: Final = "flashsale.code"
+"""Where an answer leaves its problem's code for the metrics."""
+
+JSON: Final = (b"content-type", b"application/json")
+REPLAYED_HEADERS: Final = (JSON, (b"idempotent-replayed", b"true"))
+PROBLEM_JSON: Final = (b"content-type", b"application/problem+json")
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
+
+class Answer:
+    """A whole answer, and an ASGI application that gives it. ``code`` is the problem's, empty for none."""
+
+    __slots__ = ("body", "code", "headers", "status")
+
+    def __init__(
+        self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = (JSON,), code: str = ""
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.headers = headers
+        self.code = code
+
+    def to_asgi_response(self, **_: Any) -> "Answer":
+        """What Litestar asks of an exception handler's answer."""
+        return self
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        cast(dict[str, Any], scope)[CODE_IN_SCOPE] = self.code
+        length = (b"content-length", b"%d" % len(self.body))
+        await send({"type": "http.response.start", "status": self.status, "headers": [length, *self.headers]})
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
+class Headers(NamedTuple):
+    """The headers that this API reads, found in one pass; None where a request has none of that name."""
+
+    authorization: bytes | None
+    content_type: bytes | None
+    content_length: bytes | None
+    idempotency_key: bytes | None
+
+
+_READ: Final = {
+    b"authorization": 0,
+    b"content-type": 1,
+    b"content-length": 2,
+    b"idempotency-key": 3,
+}
+
+
+def read_headers(raw: RawHeaders) -> Headers:
+    """The first value of each header that is read here."""
+    found: list[bytes | None] = [None, None, None, None]
+    for name, value in raw:
+        index = _READ.get(name)
+        if index is not None and found[index] is None:
+            found[index] = value
+    return Headers(*found)
+
+
+async def read_body(receive: Receive, headers: Headers) -> bytes:
+    """The body, never more than ``BODY_MAX_BYTES`` of it in memory. Raises ``Refusal``: body_too_large."""
+    if headers.content_length is not None and int(headers.content_length) > BODY_MAX_BYTES:
+        raise _too_large()
+    message = await _next(receive)
+    body: bytes = message.get("body", b"")
+    while message.get("more_body", False) and len(body) <= BODY_MAX_BYTES:
+        message = await _next(receive)
+        body += message.get("body", b"")
+    if len(body) > BODY_MAX_BYTES:
+        raise _too_large()
+    return body
+
+
+async def _next(receive: Receive) -> dict[str, Any]:
+    message = cast(dict[str, Any], await receive())
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return message
+
+
+class ClientGone(Exception):
+    """The client hung up before its request was whole: nobody waits for an answer."""
+
+
+def _too_large() -> Refusal:
+    return Refusal("body_too_large", f"A body is at most {BODY_MAX_BYTES} bytes.")
+
+
+def check_json(headers: Headers) -> None:
+    """Raises ``Refusal``: unsupported_media_type. A body without a content type is taken for JSON."""
+    kind = headers.content_type
+    if kind is None or kind == b"application/json":
+        return
+    if kind.partition(b";")[0].strip().lower() != b"application/json":
+        raise Refusal("unsupported_media_type", "Send the body as application/json.")
+
+
+def read_key(headers: Headers) -> str | None:
+    """The Idempotency-Key, where there is one. Raises ``Refusal``: validation_error."""
+    if headers.idempotency_key is None:
+        return None
+    key = headers.idempotency_key.decode("latin-1")
+    if not 1 <= len(key) <= KEY_MAX_LENGTH or not key.isprintable():
+        raise invalid([("Idempotency-Key", f"is 1 to {KEY_MAX_LENGTH} printable characters")])
+    return key
+
+
+def invalid(faults: Iterable[tuple[str, str]], *, status: int | None = None) -> Refusal:
+    """A ``validation_error`` with each fault's field and message."""
+    errors = [{"field": field, "message": message} for field, message in faults]
+    detail = "; ".join(f"{error['field']}: {error['message']}" for error in errors[:3])
+    if len(errors) > 3:
+        detail += f"; and {len(errors) - 3} more"
+    return Refusal("validation_error", detail, status=status, errors=errors)

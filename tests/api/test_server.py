@@ -1,0 +1,189 @@
+"""The processes that serve: they start without their servers, say so, and leave well."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields as dataclass_fields
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.app import create_app
+from engine.settings import SettingError, Settings
+from tests.api.server import Shop, check_problem, product, serving
+
+SERVE = """
+import os, sys
+from api.server import serve
+from engine.settings import Settings
+serve(Settings.from_env(os.environ), "127.0.0.1", int(sys.argv[1]), int(sys.argv[2]),
+      on_ready=lambda: print("ready", flush=True))
+print("ended", flush=True)
+"""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _process(settings: Settings, workers: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    port = _free_port()
+    env = {name: value for name, value in os.environ.items() if not name.startswith("FLASHSALE_")}
+    for each in dataclass_fields(settings):
+        if value := getattr(settings, each.name):
+            env[f"FLASHSALE_{each.name.upper()}"] = str(value)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(port), str(workers)],
+        env=env | {"PYTHONPATH": str(Path.cwd())},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe:
+                pipe.close()
+
+
+def _check_metrics_add_up(url: str) -> None:
+    for _ in range(20):  # another connection each, so that every process gets some
+        assert httpx.get(f"{url}/health/live").status_code == 200
+    text = httpx.get(f"{url}/metrics").text
+    match = re.search(r'responses_total\{code="",method="GET",route="/health/live",status="200"\} (\d+)', text)
+    assert match
+    assert int(match[1]) >= 20
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_turns_readiness_off_finishes_what_is_under_way_and_exits_0(settings: Settings, workers: int) -> None:
+    with _process(settings, workers) as (process, url), httpx.Client(base_url=url, timeout=15) as client:
+        shop = Shop(client)
+        shop.load(product("sock", 100_000))
+        assert client.get("/health/ready").status_code == 200
+        if workers > 1:
+            _check_metrics_add_up(url)
+        answers: list[int] = []
+        stop = threading.Event()
+
+        def rush(customer: str) -> None:
+            with httpx.Client(base_url=url, timeout=15) as mine:
+                while not stop.is_set():
+                    try:
+                        answers.append(Shop(mine).ask(customer, sock=1).status_code)
+                    except httpx.TransportError:
+                        return  # closed between two requests
+
+        crowd = [threading.Thread(target=rush, args=(f"c{number}",)) for number in range(8)]
+        for each in crowd:
+            each.start()
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.25)
+        if workers == 1:
+            assert client.get("/health/ready").json()["status"] == "leaving"
+        assert process.wait(20) == 0
+        stop.set()
+        for each in crowd:
+            each.join(10)
+        assert process.stdout
+        assert process.stdout.read() == "ended\n"
+        assert process.stderr
+        assert "Traceback" not in process.stderr.read()
+    with serving(settings) as again, httpx.Client(base_url=again) as client:
+        held = Shop(client).stock("sock")["held"]
+        assert held >= answers.count(201) > 0
+        assert held - answers.count(201) <= 8, "at most the ones whose answers were cut off with their connection"
+        assert set(answers) == {201}
+
+
+def test_it_starts_without_redis_and_postgres_and_says_so(settings: Settings) -> None:
+    away = replace(
+        settings,
+        redis_url=f"redis://127.0.0.1:{_free_port()}",
+        database_url=f"postgresql://nobody@127.0.0.1:{_free_port()}/none",
+    )
+    with serving(away) as url, httpx.Client(base_url=url, timeout=20) as client:
+        shop = Shop(client)
+        assert client.get("/health/live").json() == {"status": "live", "checks": {}}
+        ready = client.get("/health/ready")
+        assert ready.status_code == 503
+        assert ready.json() == {"status": "not_ready", "checks": {"redis": "away", "postgres": "away"}}
+        for answer in (
+            shop.ask(sock=1),
+            shop.ask("ann", "k", sock=1),
+            client.get("/v1/products/sock"),
+            client.get("/v1/products"),
+            client.get("/v1/sales/bf"),
+            client.get("/v1/holds/hold_bf_AAAAAAAAAAAAAAAAAAAA"),
+            client.get("/v1/orders/order_bf_AAAAAAAAAAAAAAAAAAAA"),
+            client.post("/v1/orders", json={"hold_id": "hold_bf_AAAAAAAAAAAAAAAAAAAA"}),
+            shop.admin("GET", "/v1/admin/sales/bf"),
+            shop.admin("PUT", "/v1/admin/sales/bf", json={"name": "x", "products": [product("sock", 1)]}),
+        ):
+            check_problem(answer, 503, "unavailable")
+            assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_holds_go_on_without_postgres(settings: Settings, api_url: str) -> None:
+    with httpx.Client(base_url=api_url) as client:
+        Shop(client).load(product("sock", 5))
+    away = replace(settings, database_url=f"postgresql://nobody@127.0.0.1:{_free_port()}/none")
+    with serving(away) as url, httpx.Client(base_url=url, timeout=20) as client:
+        shop = Shop(client)
+        hold = shop.hold(sock=1)
+        assert client.get(f"/v1/holds/{hold['id']}").json() == hold
+        assert shop.stock("sock")["held"] == 1
+        assert client.delete(f"/v1/holds/{hold['id']}").json()["status"] == "released"
+        check_problem(shop.order(shop.hold(sock=1)), 503, "unavailable")
+        assert client.get("/health/ready").json()["checks"] == {"redis": "ok", "postgres": "away"}
+
+
+def test_a_schema_that_is_not_migrated_is_not_ready(settings: Settings, empty_database_url: str) -> None:
+    fresh = replace(settings, database_url=empty_database_url)
+    with serving(fresh) as url, httpx.Client(base_url=url, timeout=20) as client:
+        ready = client.get("/health/ready")
+        assert (ready.status_code, ready.json()["checks"]["postgres"]) == (503, "not migrated")
+        check_problem(Shop(client).ask(sock=1), 503, "unavailable")
+        check_problem(Shop(client).admin("GET", "/v1/admin/orders"), 503, "unavailable")
+
+
+@pytest.mark.parametrize("name", ["redis_url", "database_url", "stripe_secret_key", "stripe_webhook_secret"])
+def test_a_setting_that_is_missing_is_named(settings: Settings, name: str) -> None:
+    with pytest.raises(SettingError, match=f"FLASHSALE_{name.upper()}"):
+        create_app(replace(settings, **{name: ""}))  # type: ignore[arg-type]
+
+
+def test_a_queue_that_is_full_is_overloaded(settings: Settings) -> None:
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+    narrow = replace(settings, hold_queue_max=1, hold_batch_max=1)
+    with serving(narrow) as url, httpx.Client(base_url=url, timeout=20) as client:
+        shop = Shop(client)
+        shop.load(product("sock", 10_000))
+        with ThreadPoolExecutor(30) as pool:
+            answers = list(pool.map(lambda number: shop.ask(f"c{number}", sock=1), range(600)))
+        refused = [answer for answer in answers if answer.status_code != 201]
+        assert refused
+        for answer in refused:
+            check_problem(answer, 503, "overloaded")
+            assert int(answer.headers["retry-after"]) >= 1
+        assert shop.stock("sock")["held"] == len(answers) - len(refused)
