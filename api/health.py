@@ -23,16 +23,18 @@ class Health(msgspec.Struct, frozen=True):
 
 
 async def ready(services: Services) -> Answer:
-    """``GET /health/ready``: 200 where all is ``ok``, else 503."""
+    """``GET /health/ready``: 200 where holds can be taken, else 503. That needs no Postgres: where only it is away
+    orders wait, and the status is ``degraded``.
+    """
     redis, postgres = await asyncio.gather(
         _check(services.redis.ping()), _check(services.quick.run(_check_postgres, services))
     )
     checks = {"redis": redis, "postgres": postgres}
     if services.leaving:
         return _answer(503, Health("leaving", checks))
-    if all(each == "ok" for each in checks.values()):
-        return _answer(200, Health("ready", checks))
-    return _answer(503, Health("not_ready", checks))
+    if redis != "ok" or not services.migrated:
+        return _answer(503, Health("not_ready", checks))
+    return _answer(200, Health("ready" if postgres == "ok" else "degraded", checks))
 
 
 def live() -> Answer:

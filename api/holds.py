@@ -6,7 +6,6 @@
 from math import ceil
 from typing import Final
 
-from api import archive
 from api.bodies import Body, HoldBody, hold_faults, is_name, lines_of
 from api.services import Services
 from api.wire import REPLAYED_HEADERS, Answer, Headers, check_json, invalid, read_key
@@ -14,6 +13,7 @@ from engine import ids, shapes
 from engine.commands import HoldAnswer, HoldRequest
 from engine.outcomes import Outcome
 from engine.records import HoldRecord
+from persistence import archive
 from persistence.refusals import Refusal
 
 ROUTE: Final = "POST /v1/holds"

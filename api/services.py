@@ -9,8 +9,6 @@ from typing import Final
 import sqlalchemy
 import structlog
 
-from api import archive
-from api.archive import OldProduct, Standing
 from api.auth import admin_guard, shop_guard
 from api.catalogue import Catalogue
 from api.metrics import Metrics
@@ -21,7 +19,8 @@ from engine.batcher import Batcher
 from engine.settings import Settings
 from payments.context import Context
 from payments.provider import Provider
-from persistence import database
+from persistence import archive, database
+from persistence.archive import OldProduct, Standing
 from persistence.refusals import Refusal
 from persistence.secret import ids_secret
 

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import msgspec
 
-from api import archive
 from api.bodies import is_name
 from api.holds import gone
 from api.services import Services
@@ -14,6 +13,7 @@ from api.wire import Answer, invalid
 from engine import shapes
 from engine.commands import Shown
 from engine.shapes import Product
+from persistence import archive
 from persistence.refusals import Refusal
 
 LIMIT_DEFAULT: Final = 50

@@ -6,7 +6,8 @@ from sqlalchemy import Engine, Row, func, select
 
 from engine import commands, keys, shapes
 from engine.command import Client, run
-from engine.records import Position, ProductState, SaleState
+from engine.records import Position, SaleState
+from persistence.archive import product_state
 from persistence.refusals import Refusal
 from persistence.tables import cursors, products, sales
 
@@ -76,20 +77,4 @@ def _show_from_postgres(db: Engine, row: Row[Any], cursor: Position) -> shapes.S
         mark="",
         repairs=0,
     )
-    return shapes.sale(state, map(_product, found), now_ms, shapes.Drain(cursor.seq, cursor.seq, 0.0))
-
-
-def _product(row: Row[Any]) -> ProductState:
-    return ProductState(
-        id=row.id,
-        name=row.name,
-        price=row.price,
-        compare_at=row.compare_at or 0,
-        currency=row.currency,
-        limit=row.per_customer_limit or 0,
-        total=row.total,
-        available=row.total - row.held - row.sold,
-        held=row.held,
-        sold=row.sold,
-        rev=row.rev,
-    )
+    return shapes.sale(state, map(product_state, found), now_ms, shapes.Drain(cursor.seq, cursor.seq, 0.0))

@@ -17,6 +17,7 @@ from engine.outcomes import Outcome
 from engine.records import HoldRecord, Line, Position
 from engine.shapes import to_ms
 from persistence import tables
+from persistence.archive import hold_record
 
 T = TypeVar("T")
 
@@ -235,20 +236,6 @@ def _read_lost(conn: Connection, sale_id: str, payment_ttl_ms: Any) -> Iterator[
         pay_by = began + int(payment_ttl_ms)
         record = HoldRecord("paying", row.customer_id, row.currency, began, began, lines, pay_by, "restored")
         yield row.id[-ids.TOKEN_LENGTH :], record
-
-
-def hold_record(row: Any, status: str) -> HoldRecord:
-    """A row of ``holds`` as Redis keeps it."""
-    return HoldRecord(
-        status,
-        row.customer_id,
-        row.currency,
-        to_ms(row.created_at),
-        to_ms(row.expires_at),
-        tuple(Line(*line) for line in row.lines),
-        to_ms(row.pay_by) if row.pay_by else None,
-        row.checkout,
-    )
 
 
 def _read_commands(conn: Connection, sale_id: str) -> Sequence[str]:

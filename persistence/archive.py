@@ -1,8 +1,7 @@
 """What Postgres knows of sales, products and holds that Redis does not have: retired ones, or lost ones."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import msgspec
 from sqlalchemy import Engine, Row, func, select
 
 from engine import ids, shapes
@@ -52,7 +51,7 @@ def read_products(db: Engine, sale_id: str) -> list[ProductState]:
     """A sale's products, in the order of their ids."""
     with db.connect() as conn:
         rows = conn.execute(select(tables.products).where(_product.sale_id == sale_id)).all()
-    return sorted((_state(row) for row in rows), key=lambda state: state.id)
+    return sorted((product_state(row) for row in rows), key=lambda state: state.id)
 
 
 def read_hold(db: Engine, sale_id: str, token: str) -> tuple[HoldRecord, int] | None:
@@ -64,23 +63,27 @@ def read_hold(db: Engine, sale_id: str, token: str) -> tuple[HoldRecord, int] | 
         ).one_or_none()
     if row is None:
         return None
-    record = HoldRecord(
-        status=row.status,
-        customer=row.customer_id,
-        currency=row.currency,
-        created_ms=shapes.to_ms(row.created_at),
-        expires_ms=shapes.to_ms(row.expires_at),
-        lines=tuple(msgspec.convert(line, Line) for line in row.lines),
-        pay_by_ms=None if row.pay_by is None else shapes.to_ms(row.pay_by),
-        checkout=row.checkout,
+    return hold_record(row, row.status), shapes.to_ms(row.now)
+
+
+def hold_record(row: Row[Any], status: str) -> HoldRecord:
+    """A row of ``holds`` as Redis keeps it."""
+    return HoldRecord(
+        status,
+        row.customer_id,
+        row.currency,
+        shapes.to_ms(row.created_at),
+        shapes.to_ms(row.expires_at),
+        tuple(Line(*line) for line in row.lines),
+        None if row.pay_by is None else shapes.to_ms(row.pay_by),
+        row.checkout,
     )
-    return record, shapes.to_ms(row.now)
 
 
 _SALE_COLUMNS = ("id", "name", "state", "starts_at", "ends_at", "hold_ttl_ms", "payment_ttl_ms", "retired_at")
 
 
-def _standing(row: Row[tuple[object, ...]], prefix: str = "") -> Standing:
+def _standing(row: Row[Any], prefix: str = "") -> Standing:
     of = {name: getattr(row, prefix + name) for name in _SALE_COLUMNS}
     retired = of["retired_at"] is not None
     sale = SaleState(
@@ -100,11 +103,12 @@ def _standing(row: Row[tuple[object, ...]], prefix: str = "") -> Standing:
     return Standing(sale, retired)
 
 
-def _old_product(row: Row[tuple[object, ...]]) -> OldProduct:
-    return OldProduct(_standing(row, "of_"), _state(row))
+def _old_product(row: Row[Any]) -> OldProduct:
+    return OldProduct(_standing(row, "of_"), product_state(row))
 
 
-def _state(row: Row[tuple[object, ...]]) -> ProductState:
+def product_state(row: Row[Any]) -> ProductState:
+    """A row of ``products`` as Redis has it, as of the sale's cursor."""
     return ProductState(
         id=row.id,
         name=row.name,
