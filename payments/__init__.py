@@ -1,0 +1,1 @@
+"""The money: orders, attempts, intents, settlement and refunds."""

@@ -1,0 +1,171 @@
+"""A hold becomes an order: it enters payment in Redis, the order and the try to pay go to Postgres, and only then
+is the provider asked for the intent. Whoever crashes in between, the same request again learns the same order and
+the same intent.
+"""
+
+import hashlib
+
+import msgspec
+from sqlalchemy import Connection, func, select, update
+
+from engine import commands, ids, shapes
+from engine.command import run
+from engine.commands import HoldChange
+from engine.outcomes import Outcome
+from payments import records
+from payments.attempts import away, begin, creation, raise_outcome
+from payments.context import Context
+from payments.once import Answer, Once
+from payments.provider import ProviderUnavailable
+from payments.records import Attempt, OrderRecord
+from payments.settle import Effect
+from persistence import feed, orders
+from persistence.orders import NewOrder
+from persistence.refusals import Refusal
+from persistence.tables import holds, sales
+from persistence.tables import orders as order_rows
+
+ROUTE = "POST /v1/orders"
+_UNAVAILABLE_SECONDS = 2
+
+
+class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A check-out. With ``payment_method_id`` (a saved card, with its ``payment_customer_id``) it is paid at once."""
+
+    hold_id: str
+    payment_method_id: str | None = None
+    payment_customer_id: str | None = None
+    metadata: dict[str, str] = {}
+
+
+def place_order(ctx: Context, request: OrderRequest, key: str | None = None) -> Answer:
+    """201 with the order. Raises ``Refusal``: ``hold_not_found``, ``hold_expired``, ``hold_released``,
+    ``hold_lost``, ``hold_already_used`` (with ``order_id``), ``sale_unavailable``, ``idempotency_mismatch``; and
+    where there is an order already, ``card_declined``, ``validation_error`` (of the payment method),
+    ``order_not_payable`` and ``payment_provider_unavailable``.
+    """
+    parsed = ids.parse("hold", request.hold_id)
+    if parsed is None:
+        raise Refusal("hold_not_found", f"There is no hold {request.hold_id[:100]!r}.")
+    sale_id, token = parsed
+    once = Once(ctx, ROUTE, key, request, sale_id)
+    if answer := once.known():
+        return answer
+    try:
+        change = _check_out(ctx, sale_id, token, key)
+    except Refusal:
+        once.forget()
+        raise
+    ctx.checkpoint("checked out")
+    order, tries = _write_order(ctx, sale_id, token, change, request, key)
+    ctx.checkpoint("order written")
+    _pay_at_once(ctx, order, tries)
+    with ctx.db.begin() as conn:
+        shown = orders.read_order(conn, order.id)
+        return once.answer(201, shapes.encode(shown), conn)
+
+
+def _check_out(ctx: Context, sale_id: str, token: str, key: str | None) -> HoldChange:
+    # The same key is the same check-out, so a request that was cut off finds that it had won.
+    checkout_id = hashlib.sha256(f"{ROUTE}\0{key}".encode()).hexdigest()[:24] if key else ids.new_token()
+    seen, [record] = run(ctx.redis, commands.peek(sale_id, [token]))
+    if record is None:
+        raise _no_hold(ctx, sale_id, token, seen.outcome, seen.position.epoch)
+    change = run(ctx.redis, commands.checkout(sale_id, token, record.products, checkout_id))
+    match change.outcome:
+        case Outcome.PAYING | Outcome.REPLAYED:
+            return change
+        case Outcome.USED:
+            order_id = ids.order_id(sale_id, token)
+            raise Refusal("hold_already_used", "This hold has an order already.", order_id=order_id)
+        case Outcome.EXPIRED:
+            raise Refusal("hold_expired", "The hold's time has run out. Take a new one.")
+        case Outcome.RELEASED:
+            raise Refusal("hold_released", "The hold was given back. Take a new one.")
+        case Outcome.NO_HOLD:
+            raise _no_hold(ctx, sale_id, token, change.outcome, change.position.epoch)
+        case _:
+            raise _restoring()
+
+
+def _restoring() -> Refusal:
+    return Refusal("sale_unavailable", "The sale is being restored. Try again.", retry_after=_UNAVAILABLE_SECONDS)
+
+
+def _no_hold(ctx: Context, sale_id: str, token: str, outcome: Outcome, epoch: int) -> Refusal:
+    """Redis does not have the hold: what Postgres knows of it."""
+    hold_id = ids.hold_id(sale_id, token)
+    with ctx.db.connect() as conn:
+        sale = conn.execute(select(sales.c.retired_at).where(sales.c.id == sale_id)).one_or_none()
+        hold = conn.execute(
+            select(holds.c.status, (holds.c.expires_at <= func.now()).label("over")).where(holds.c.id == hold_id)
+        ).one_or_none()
+        order_id = conn.scalar(select(order_rows.c.id).where(order_rows.c.hold_id == hold_id))
+    if order_id is not None:
+        return Refusal("hold_already_used", "This hold has an order already.", order_id=order_id)
+    if hold is not None and hold.status == "released":
+        return Refusal("hold_released", "The hold was given back. Take a new one.")
+    if hold is not None and (hold.over or hold.status == "expired"):
+        return Refusal("hold_expired", "The hold's time has run out. Take a new one.")
+    gone = outcome is Outcome.NO_SALE and sale is not None and sale.retired_at is None
+    if hold is not None or gone:
+        return _restoring()
+    if sale is not None and epoch > 1:
+        return Refusal("hold_lost", "The hold was lost with data that the stock server lost. Take a new one.")
+    return Refusal("hold_not_found", f"There is no hold {hold_id}.")
+
+
+def _write_order(
+    ctx: Context, sale_id: str, token: str, change: HoldChange, request: OrderRequest, key: str | None
+) -> tuple[OrderRecord, list[Attempt]]:
+    """The order, its payment and the first try, and that the intent is due, in one transaction."""
+    assert change.hold is not None
+    new = NewOrder(token, change.hold, change.now_ms, request.metadata)
+    try:
+        return _insert(ctx, sale_id, new, request, key)
+    except LookupError:  # the product's label is newer than what was drained
+        ctx.drain(sale_id, change.position)
+        return _insert(ctx, sale_id, new, request, key)
+
+
+def _insert(
+    ctx: Context, sale_id: str, new: NewOrder, request: OrderRequest, key: str | None
+) -> tuple[OrderRecord, list[Attempt]]:
+    order_id = ids.order_id(sale_id, new.token)
+    with ctx.db.begin() as conn:
+        inserted = orders.insert_order(conn, sale_id, new)
+        order = records.lock(conn, order_id)
+        assert order is not None
+        if not inserted and request.metadata:
+            _add_metadata(conn, order_id, request.metadata)  # the drain was first, and knows only the hold
+        parameters = creation(ctx.settings, order, request.payment_method_id, request.payment_customer_id)
+        added = records.add_attempt(conn, order_id, 1, parameters, key)
+        if added and order.intent_id is None and order.due is None and order.status == "pending_payment":
+            # Ours to do now; after that, the workers'.
+            records.owe(conn, order_id, "create", ctx.settings.stripe_timeout_seconds + 10)
+        tries = records.read_attempts(conn, order_id)
+        if added:
+            feed.append(conn, [order_id])
+    return order, tries
+
+
+def _add_metadata(conn: Connection, order_id: str, metadata: dict[str, str]) -> None:
+    row = order_rows.c
+    conn.execute(update(order_rows).where(row.id == order_id, row.metadata == {}).values(metadata=metadata))
+
+
+def _pay_at_once(ctx: Context, order: OrderRecord, tries: list[Attempt]) -> None:
+    """Make the intent where it is not there yet, and say how its card fared."""
+    first = tries[0]
+    if order.status == "pending_payment" and order.intent_id is None:
+        try:
+            tried = begin(ctx, order, next(each for each in reversed(tries) if each.creates))
+        except ProviderUnavailable as silence:
+            ctx.wake()
+            raise away(silence) from None
+        if tried.applied.effect is Effect.SETTLED:
+            ctx.drain(order.sale_id, tried.applied.position)
+        if tried.declined or tried.refused:
+            with ctx.db.connect() as conn:
+                first = records.read_attempts(conn, order.id)[0]
+    raise_outcome(order.id, first)

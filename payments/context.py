@@ -1,0 +1,46 @@
+"""What every part of the payments needs, built once at the door and passed down."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from engine.command import Client
+from engine.records import Position
+from engine.settings import Settings
+from payments.provider import Provider
+from persistence.drain import Astray, NotDrained, drain_to
+
+
+def _nothing() -> None:
+    pass
+
+
+def _go_on(step: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """``wake`` tells the workers that something is due; it must be quick, and losing it loses nothing.
+    ``checkpoint`` is told after each step that could be the last one before a crash: tests stop there.
+    """
+
+    db: Engine
+    redis: Client
+    provider: Provider
+    settings: Settings
+    wake: Callable[[], None] = _nothing
+    checkpoint: Callable[[str], None] = _go_on
+
+    def drain(self, sale_id: str, position: Position | None, timeout_seconds: float = 3.0) -> bool:
+        """Wait until Postgres has the sale's events up to ``position``, so that an answer shows them. False where
+        it took too long or Redis lost data: the workers see to both.
+        """
+        if position is None:
+            return True
+        try:
+            drain_to(self.db, self.redis, sale_id, position, timeout_seconds)
+        except (NotDrained, Astray):
+            return False
+        return True

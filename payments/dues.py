@@ -1,0 +1,191 @@
+"""What we owe the provider or Redis, done: each is in ``payments.due`` before it is tried and goes off after its
+effect, so a crash anywhere leaves it to the next run.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Executor, wait
+from typing import Final
+
+import structlog
+from sqlalchemy import Connection, func, select, update
+
+from payments import records, refunds
+from payments.attempts import create_intent, find_intent
+from payments.context import Context
+from payments.failures import AWAY, describe, trace
+from payments.provider import Intent, ProviderRefused
+from payments.records import OrderRecord
+from payments.settle import Applied, Effect, apply_intent, end_mismatched, end_order
+from persistence.tables import payments
+
+LEASE_SECONDS: Final = 60
+"""Nobody else tries what one has taken for so long: longer than a call to the provider may last."""
+BACKOFF_MAX_SECONDS: Final = 300
+_ERROR_LENGTH_MAX: Final = 500
+
+log = structlog.get_logger(__name__)
+
+
+class NotYet(Exception):
+    """It cannot be done now; it stays due."""
+
+
+def run_once(ctx: Context, limit: int, pool: Executor) -> int:
+    """Do what is due, ``limit`` orders at most, side by side in ``pool``. How many were taken up."""
+    with ctx.db.begin() as conn:
+        taken = _lease(conn, limit)
+    wait([pool.submit(work, ctx, order_id) for order_id in taken])
+    return len(taken)
+
+
+def _lease(conn: Connection, limit: int) -> list[str]:
+    row = payments.c
+    ready = (
+        select(row.order_id)
+        .where(row.due.is_not(None), row.due_at <= func.now())
+        .order_by(row.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    leased = (
+        update(payments)
+        .where(row.order_id.in_(ready))
+        .values(due_at=records.in_seconds(LEASE_SECONDS), tries=row.tries + 1)
+        .returning(row.order_id)
+    )
+    return list(conn.scalars(leased))
+
+
+def work(ctx: Context, order_id: str) -> bool:
+    """Do what one order owes; whether it is done. What cannot be done now stays due, later and later."""
+    with ctx.db.connect() as conn:
+        order = records.read(conn, order_id)
+    if order is None or order.due is None:
+        return True
+    try:
+        applied = _DO[order.due](ctx, order)
+    except (*AWAY, NotYet) as error:
+        put_off(ctx, order_id, order.due, describe(error))
+        return False
+    except Exception as error:  # noqa: BLE001 - whatever it is, the others go on and this one comes again
+        log.error("due_failed", order_id=order_id, due=order.due, error=describe(error), trace=trace(error))  # noqa: TRY400 - no locals
+        put_off(ctx, order_id, order.due, describe(error))
+        return False
+    return applied is None or applied.effect is not Effect.LATER
+
+
+def put_off(ctx: Context, order_id: str, due: str, why: str) -> None:
+    """A failure is noted and tried again after 1, 2, 4 ... seconds, 300 at most."""
+    row = payments.c
+    pause = func.least(func.power(2, func.least(row.tries, 12) - 1), BACKOFF_MAX_SECONDS)
+    with ctx.db.begin() as conn:
+        conn.execute(
+            update(payments)
+            .where(row.order_id == order_id, row.due == due)
+            .values(due_at=func.now() + pause * records.seconds(1), last_error=why[:_ERROR_LENGTH_MAX])
+        )
+
+
+def _create(ctx: Context, order: OrderRecord) -> Applied | None:
+    if order.intent_id is not None:
+        with ctx.db.begin() as conn:
+            records.lock(conn, order.id)
+            records.owe_nothing(conn, order.id)
+        return None
+    return create_intent(ctx, order.id).applied
+
+
+def _capture(ctx: Context, order: OrderRecord) -> Applied | None:
+    """Only a paid order is captured. The provider arbitrates between this and a cancellation: whoever comes second
+    reads why.
+    """
+    if order.intent_id is None:
+        raise NotYet("the order has no intent")
+    if order.status != "paid":
+        return apply_intent(ctx, order.id, ctx.provider.retrieve_intent(order.intent_id))
+    key = f"{order.id}-capture-{order.tries}"
+    try:
+        intent = ctx.provider.capture_intent(order.intent_id, key)
+    except ProviderRefused as refused:
+        intent = refused.intent or ctx.provider.retrieve_intent(order.intent_id)
+        if intent.status == "requires_capture":
+            if refused.code != "charge_expired_for_capture":
+                raise
+            intent = ctx.provider.cancel_intent(order.intent_id, f"{key}-lapsed")
+    ctx.checkpoint("captured")
+    return apply_intent(ctx, order.id, intent)
+
+
+def cancel(ctx: Context, order: OrderRecord) -> Applied | None:
+    """End an order at the provider first. A deadline asks before it cancels: money that came in time is settled.
+    People's wish does not ask, for cancelling voids an authorisation; only what was captured stays.
+    """
+    if order.intent_id is None:
+        if not _may_have_intent(ctx, order.id):
+            return end_order(ctx, order.id)
+        find_intent(ctx, order.id)
+        raise NotYet("its intent is known now")
+    intent: Intent | None = None
+    if order.ended_because != "asked":
+        intent = ctx.provider.retrieve_intent(order.intent_id)
+        ctx.checkpoint("asked the provider")
+        if intent.authorised or intent.status == "canceled":
+            applied = apply_intent(ctx, order.id, intent)
+            if applied.effect is not Effect.MISMATCHED:
+                return applied
+        if intent.status == "processing":
+            raise NotYet("the bank is still processing it")
+    intent = _cancel_at_provider(ctx, order, order.intent_id)
+    ctx.checkpoint("cancelled at the provider")
+    applied = apply_intent(ctx, order.id, intent)
+    if applied.effect is Effect.MISMATCHED:
+        return end_mismatched(ctx, order.id, intent)
+    if intent.status not in ("canceled", "succeeded", "requires_capture"):
+        raise NotYet(f"the provider has the intent as {intent.status}")
+    return applied
+
+
+def _may_have_intent(ctx: Context, order_id: str) -> bool:
+    with ctx.db.connect() as conn:
+        tries = records.read_attempts(conn, order_id)
+    return any(each.creates and each.outcome is None for each in tries)
+
+
+def _cancel_at_provider(ctx: Context, order: OrderRecord, intent_id: str) -> Intent:
+    reason = "requested_by_customer" if order.ended_because == "asked" else "abandoned"
+    try:
+        return ctx.provider.cancel_intent(intent_id, f"{order.id}-cancel-{order.tries}", reason)
+    except ProviderRefused as refused:
+        return refused.intent or ctx.provider.retrieve_intent(intent_id)
+
+
+def _void(ctx: Context, order: OrderRecord) -> Applied | None:
+    """Money for nothing goes back: an authorisation by cancelling it, captured money by a refund."""
+    if order.intent_id is None:
+        raise NotYet("it has no intent")
+    if order.captured == 0:
+        intent = _cancel_at_provider(ctx, order, order.intent_id)
+        ctx.checkpoint("voided at the provider")
+        applied = apply_intent(ctx, order.id, intent)
+        if intent.status == "canceled":
+            return applied
+        if intent.status != "succeeded":
+            raise NotYet(f"the provider has the intent as {intent.status}")
+    refund_id = refunds.record_void(ctx, order.id)
+    ctx.checkpoint("refund recorded")
+    if refund_id is not None:
+        refunds.work(ctx, refund_id)
+    return None
+
+
+def _release(ctx: Context, order: OrderRecord) -> Applied | None:
+    return end_order(ctx, order.id)
+
+
+_DO: Final[dict[str, Callable[[Context, OrderRecord], Applied | None]]] = {
+    "create": _create,
+    "capture": _capture,
+    "cancel": cancel,
+    "void": _void,
+    "release": _release,
+}

@@ -1,0 +1,195 @@
+"""The inbox of the provider's events: verify, store once, answer; handle later, and mark as handled only after the
+effect.
+"""
+
+import re
+import time
+from concurrent.futures import Executor, wait
+from typing import Any, Final
+
+import msgspec
+import stripe
+import structlog
+from sqlalchemy import Connection, case, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from payments import records
+from payments.context import Context
+from payments.failures import AWAY, describe, trace
+from payments.handlers import HANDLERS, Done, Event, Later, Parked, PendingOrder
+from persistence.refusals import Refusal
+from persistence.tables import webhook_events
+
+TOLERANCE_SECONDS: Final = 300
+LEASE_SECONDS: Final = 60
+BACKOFF_MAX_SECONDS: Final = 300
+PENDING_DAYS: Final = 3
+"""As long as Stripe itself goes on trying to deliver."""
+POISON_TRIES_MAX: Final = 8
+_HEADER_LENGTH_MAX: Final = 4096
+_TIMESTAMP: Final = re.compile(r"(?:^|,)t=([0-9]{1,12})(?=,|$)")
+
+log = structlog.get_logger(__name__)
+
+
+class _Data(msgspec.Struct):
+    object: dict[str, Any]
+
+
+class _Envelope(msgspec.Struct):
+    id: str
+    type: str
+    data: _Data
+
+
+_decode = msgspec.json.Decoder(_Envelope).decode
+
+
+def store(ctx: Context, payload: bytes, signature: str | None) -> bool:
+    """Keep a signed event; whether it is new. Wake the workers after that. Raises ``Refusal``:
+    ``invalid_signature``, and ``validation_error`` (400) for what is signed and yet no event; then nothing is
+    stored.
+    """
+    text = verify(payload, signature, ctx.settings.stripe_webhook_secret)
+    try:
+        event = _decode(text)
+        whole = msgspec.json.decode(text.replace("\\u0000", ""))  # which no column of text can hold
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        raise _no_event() from None
+    if not event.id or "\0" in event.id + event.type:
+        raise _no_event()
+    known = event.type in HANDLERS
+    values = {
+        "id": event.id,
+        "type": event.type,
+        "intent_id": _intent_of(event.data.object),
+        "payload": whole,
+        "status": "stored" if known else "ignored",
+        "handled_at": None if known else func.now(),
+        "due_at": func.now() if known else None,
+    }
+    query = insert(webhook_events).values(values).on_conflict_do_nothing().returning(webhook_events.c.id)
+    with ctx.db.begin() as conn:
+        return conn.scalar(query) is not None
+
+
+def verify(payload: bytes, signature: str | None, secret: str) -> str:
+    """The payload as text, if it was signed with ``secret`` within five minutes of now. Raises ``Refusal``
+    ``invalid_signature``.
+    """
+    try:
+        text = payload.decode()
+        if not _timely(signature or ""):
+            raise _unsigned()
+        stripe.WebhookSignature.verify_header(text, signature, secret, TOLERANCE_SECONDS)
+    except (UnicodeDecodeError, stripe.SignatureVerificationError):
+        raise _unsigned() from None
+    return text
+
+
+def _timely(signature: str) -> bool:
+    """Whether the header can be one, and carries one time, within five minutes of now: Stripe's own check takes any
+    future.
+    """
+    if not signature.isascii() or len(signature) > _HEADER_LENGTH_MAX:
+        return False
+    times = _TIMESTAMP.findall(signature)
+    return len(times) == 1 and abs(time.time() - int(times[0])) <= TOLERANCE_SECONDS
+
+
+def _unsigned() -> Refusal:
+    return Refusal("invalid_signature", "The payment provider has not signed this, or not within five minutes.")
+
+
+def _no_event() -> Refusal:
+    message = "The body is no event: an object with `id`, `type` and `data.object`."
+    return Refusal("validation_error", message, status=400, errors=[{"field": "", "message": message}])
+
+
+def _intent_of(shown: dict[str, Any]) -> str | None:
+    """The id of the intent that an event's object is, or is about."""
+    found = shown.get("id") if shown.get("object") == "payment_intent" else shown.get("payment_intent")
+    if isinstance(found, dict):
+        found = found.get("id")
+    return found.replace("\0", "") if isinstance(found, str) else None
+
+
+def handle_once(ctx: Context, limit: int, pool: Executor) -> int:
+    """Handle events that are due, ``limit`` at most, side by side in ``pool``. How many were taken up."""
+    with ctx.db.begin() as conn:
+        taken = _lease(conn, limit)
+    wait([pool.submit(handle, ctx, event) for event in taken])
+    return len(taken)
+
+
+def _lease(conn: Connection, limit: int) -> list[Event]:
+    row = webhook_events.c
+    ready = (
+        select(row.id)
+        .where(row.due_at <= func.now(), row.status.in_(("stored", "pending_order")))
+        .order_by(row.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    leased = (
+        update(webhook_events)
+        .where(row.id.in_(ready))
+        .values(due_at=records.in_seconds(LEASE_SECONDS), tries=row.tries + 1)
+        .returning(row.id, row.type, row.intent_id, row.payload, row.tries)
+    )
+    return [
+        Event(each.id, each.type, each.intent_id, each.payload["data"]["object"], each.tries)
+        for each in conn.execute(leased)
+    ]
+
+
+def handle(ctx: Context, event: Event) -> None:
+    """Do what an event means, then mark it. What cannot be done now is due again later; what cannot be done is
+    parked.
+    """
+    try:
+        outcome = HANDLERS[event.type](ctx, event)
+    except AWAY as error:
+        outcome = Later(describe(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the others go on and this one comes again
+        log.error("event_failed", event_id=event.id, type=event.type, error=describe(error), trace=trace(error))  # noqa: TRY400 - no locals
+        reason = describe(error)
+        outcome = Parked(reason) if event.tries >= POISON_TRIES_MAX else Later(reason)
+    ctx.checkpoint("event done")
+    _mark(ctx, event, outcome)
+
+
+def _mark(ctx: Context, event: Event, outcome: Done | Later | Parked | PendingOrder) -> None:
+    row = webhook_events.c
+    pause = func.least(func.power(2, func.least(row.tries, 12) - 1), BACKOFF_MAX_SECONDS) * records.seconds(1)
+    values: dict[str, Any] = {"reason": outcome.reason[:500] or None}
+    match outcome:
+        case Done():
+            values |= {"status": "handled", "handled_at": func.now(), "due_at": None}
+        case Parked():
+            values |= {"status": "parked", "due_at": None}
+            log.warning("event_parked", event_id=event.id, type=event.type, reason=outcome.reason)
+        case Later():
+            values |= {"due_at": func.now() + pause}
+        case PendingOrder():
+            too_old = row.received_at < func.now() - records.seconds(PENDING_DAYS * 86_400)
+            values |= {
+                "status": case((too_old, "parked"), else_="pending_order"),
+                "due_at": case((too_old, None), else_=func.now() + pause),
+            }
+    with ctx.db.begin() as conn:
+        conn.execute(update(webhook_events).where(row.id == event.id, row.handled_at.is_(None)).values(**values))
+
+
+def replay(ctx: Context, pool: Executor, *, pending_only: bool = False) -> int:
+    """Handle stored events again, or only those that were never handled. How many. An order that has ended stays
+    ended.
+    """
+    row = webhook_events.c
+    wanted = row.status.in_(("stored", "pending_order")) if pending_only else row.status != "ignored"
+    values = {"status": "stored", "handled_at": None, "reason": None, "due_at": func.now(), "tries": 0}
+    with ctx.db.begin() as conn:
+        replayed = conn.execute(update(webhook_events).where(wanted).values(**values)).rowcount
+    while handle_once(ctx, 200, pool):
+        pass
+    return replayed

@@ -1,0 +1,64 @@
+"""One stand-in and one mailbox for the session; for each test a sale of its own."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+
+import pytest
+
+from engine import connections
+from engine.settings import Settings
+from payments.context import Context
+from payments.provider import Provider
+from persistence import database
+from sandbox.stripe.process import StripeStandIn
+from tests.payments.shop import Mailbox, Shop
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def mailbox() -> Iterator[Mailbox]:
+    mailbox = Mailbox()
+    yield mailbox
+    mailbox.close()
+
+
+@pytest.fixture(scope="session")
+def stand_in(mailbox: Mailbox) -> Iterator[StripeStandIn]:
+    with StripeStandIn(seed=1) as stripe:
+        yield stripe
+
+
+@pytest.fixture
+def settings(stand_in: StripeStandIn) -> Settings:
+    return Settings(
+        stripe_secret_key=stand_in.secret_key,
+        stripe_webhook_secret=stand_in.webhook_secret,
+        stripe_api_base=stand_in.base_url,
+        stripe_max_per_second=1000,
+        stripe_timeout_seconds=5,
+        payment_grace_seconds=30,
+    )
+
+
+@pytest.fixture
+def closed_shop(
+    redis_url: str, database_url: str, stand_in: StripeStandIn, mailbox: Mailbox, settings: Settings
+) -> Iterator[Shop]:
+    """A sale that is not loaded yet."""
+    db, redis = database.connect(database_url), connections.connect(redis_url)
+    provider = Provider.from_settings(settings)
+    with ThreadPoolExecutor(4) as pool:
+        shop = Shop(Context(db, redis, provider, settings), stand_in, mailbox, pool, f"sale-{next(_numbers)}")
+        yield shop
+        shop.close()
+    provider.close()
+    redis.close()
+    db.dispose()
+
+
+@pytest.fixture
+def shop(closed_shop: Shop) -> Shop:
+    """A sale of 10 sneakers and 10 socks."""
+    return closed_shop.open(sneaker=10, sock=10)
