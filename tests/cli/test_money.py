@@ -1,0 +1,70 @@
+"""Refunds, replays and the three-way reconcile from the command line."""
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.payments.conftest import closed_shop, mailbox, settings, shop, stand_in
+from tests.payments.shop import Shop
+
+__all__ = ["closed_shop", "mailbox", "settings", "shop", "stand_in"]  # fixtures
+
+
+@pytest.fixture
+def money(shop: Shop, redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """The environment of an operator of that shop."""
+    monkeypatch.setenv("FLASHSALE_REDIS_URL", redis_url)
+    monkeypatch.setenv("FLASHSALE_DATABASE_URL", database_url)
+    monkeypatch.setenv("FLASHSALE_STRIPE_SECRET_KEY", shop.stripe.secret_key)
+    monkeypatch.setenv("FLASHSALE_STRIPE_API_BASE", shop.stripe.base_url)
+    return shop
+
+
+def test_an_order_is_refunded_in_part_and_then_whole(money: Shop, run: Run) -> None:
+    order = money.bought(sneaker=2)["id"]
+    part = run("refund", order, "--line", "sneaker=1", "--restock", "--reason", "too small", "--json").json
+    assert (part["amount"]["amount"], part["restocked"], part["status"]) == (12_900, True, "succeeded")
+    assert money.stock() == (9, 0, 1)
+    assert "129.00 usd succeeded" in run("refund", order, "--amount", "12900").out
+    result = run("refund", order)
+    assert (result.code, result.err.count("\n")) == (1, 1)
+    assert "refund_exceeds_payment" in result.err
+
+
+def test_the_same_key_is_the_same_refund(money: Shop, run: Run) -> None:
+    order = money.bought(sneaker=2)["id"]
+    first = run("refund", order, "--amount", "100", "--key", "again", "--json").json
+    assert run("refund", order, "--amount", "100", "--key", "again", "--json").json == first
+
+
+@pytest.mark.parametrize("order", ["order_nope_00000000000000000000", "nothing like an order"])
+def test_a_refund_of_no_order(order: str, money: Shop, run: Run) -> None:
+    result = run("refund", order)
+    assert (result.code, result.err.count("\n")) == (1, 1)
+    assert "order_not_found" in result.err
+
+
+def test_stored_events_are_processed_again_and_nothing_happens_twice(money: Shop, run: Run) -> None:
+    money.bought(sneaker=1)
+    replayed = run("webhooks", "replay", "--json").json["replayed"]
+    assert replayed > 0
+    assert money.stock() == (9, 0, 1)
+    assert run("webhooks", "replay", "--pending").out == "0 events processed\n"
+
+
+def test_reconcile_asks_the_payment_provider_too(money: Shop, run: Run) -> None:
+    order = money.bought(sneaker=1)
+    money.work()
+    assert run("reconcile", money.sale).code == 0
+    money.execute("UPDATE payments SET captured = 0")
+    result = run("reconcile", money.sale, "--json")
+    assert result.code == 1
+    [drift] = [each for each in result.json["drift"] if each["stripe"] is not None]
+    assert (drift["id"], drift["field"], drift["postgres"], drift["stripe"]) == (order["id"], "captured", 0, 12_900)
+
+
+def test_a_provider_that_is_away_could_not_be_compared(money: Shop, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    money.bought(sneaker=1)
+    monkeypatch.setenv("FLASHSALE_STRIPE_API_BASE", "http://127.0.0.1:1")
+    result = run("reconcile", money.sale)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "does not answer" in result.err

@@ -1,0 +1,167 @@
+"""The drain slice's work: wait for news of any sale, and bring it into Postgres."""
+
+import threading
+import time
+from typing import Any
+
+import redis
+import structlog
+from redis.exceptions import RedisError, ResponseError
+from sqlalchemy import Engine
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from engine import keys
+from engine.command import Client
+from persistence.drain import Astray, drain_once
+from workers.fence import Fence
+from workers.sales import Cursor, Every, read_cursors
+
+REFRESH_SECONDS = 0.25
+"""How often the list of sales is read again: a new sale is drained within this and one block."""
+FENCE_SECONDS = 0.5
+"""How often every sale is asked where it stands: one that fell back has no news to wait for."""
+BLOCK_MS = 200
+STREAMS_MAX = 256
+"""Streams that one XREAD waits for. More sales than that are asked in turn, without waiting."""
+POLL_SECONDS = 0.02
+LINGER_SECONDS = 0.004
+"""Pause after news: what happens meanwhile shares the next transaction, so a trickle of events costs no core."""
+BUSY_REST_SECONDS = 0.05
+"""How long a sale is left alone that another drainer has."""
+FAILED_REST_SECONDS = (0.1, 5.0)
+
+log = structlog.get_logger()
+
+
+class Drainer:
+    """One drainer of all sales. Several may run: the cursor's row lock lets each sale have one at a time."""
+
+    def __init__(self, db: Engine, client: Client, stop: threading.Event) -> None:
+        self._db = db
+        self._redis = client
+        self._stop = stop
+        self._cursors: dict[str, Cursor] = {}
+        self._behind: set[str] = set()
+        self._resting: dict[str, float] = {}
+        self._failed_rest: dict[str, float] = {}
+        self._refresh = Every(REFRESH_SECONDS)
+        self._fence = Fence(db, client)
+        self._fence_due = Every(FENCE_SECONDS)
+
+    def run_once(self) -> int:
+        """Events that this pass brought. Waits ``BLOCK_MS`` at most where there are none."""
+        for sale_id in self._look_around() if self._refresh.due() else ():
+            self._mend(sale_id)
+        awake = self._awake()
+        news = self._behind & awake
+        if not news or len(awake) > 1:
+            news |= self._read_news(awake, wait=not news)
+        events = 0
+        for sale_id in sorted(news):
+            if self._stop.is_set():
+                break
+            events += self._drain(sale_id)
+        if events and not self._behind:
+            self._stop.wait(LINGER_SECONDS)
+        return events
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def _look_around(self) -> set[str]:
+        """Read the cursors again; the sales that are astray, where it is time to ask."""
+        self._cursors = read_cursors(self._db)
+        self._behind &= self._cursors.keys()
+        return self._fence.find_astray(self._cursors, self._awake()) if self._fence_due.due() else set()
+
+    def _awake(self) -> set[str]:
+        now = time.monotonic()
+        self._resting = {sale_id: until for sale_id, until in self._resting.items() if until > now}
+        return self._cursors.keys() - self._resting.keys()
+
+    def _read_news(self, awake: set[str], *, wait: bool) -> set[str]:
+        """The sales with an event behind their cursor."""
+        order = list(awake)
+        one_server = isinstance(self._redis, redis.Redis)
+        if order and one_server and len(order) <= STREAMS_MAX:
+            # A resting sale must not wait for a whole block.
+            block_ms = int(BUSY_REST_SECONDS * 1000) if self._resting else BLOCK_MS
+            return self._xread(order, block_ms if wait else None)
+        # A cluster's sales lie on several nodes, and one command asks one node.
+        size = STREAMS_MAX if one_server else 1
+        groups = [order[start : start + size] for start in range(0, len(order), size)]
+        found = {sale_id for group in groups for sale_id in self._xread(group, None)}
+        if wait and not found:
+            self._stop.wait(POLL_SECONDS)
+        return found
+
+    def _xread(self, sales: list[str], block_ms: int | None) -> set[str]:
+        """Those with news. One whose stream cannot be read rests, and the others are asked again."""
+        streams: dict[Any, Any] = {keys.events(each): self._cursors[each].position.entry for each in sales}
+        try:
+            answer: Any = self._redis.xread(streams, count=1, block=block_ms)
+        except ResponseError as error:
+            if len(sales) > 1:
+                return {sale_id for each in sales for sale_id in self._xread([each], None)}
+            log.warning("sale_not_read", sale_id=sales[0], error=str(error))
+            self._rest_failed(sales[0])
+            return set()
+        found = {name.decode() for name, _ in answer or ()}
+        return {sale_id for sale_id in sales if keys.events(sale_id) in found}
+
+    def _drain(self, sale_id: str) -> int:
+        try:
+            drained = drain_once(self._db, self._redis, sale_id, wait=False)
+        except (OperationalError, InterfaceError):  # Postgres is away, for every sale
+            raise
+        except Astray as error:
+            log.warning("sale_is_astray", sale_id=sale_id, error=str(error))
+            self._mend(sale_id)
+            return 0
+        except RedisError as error:
+            log.warning("sale_not_drained", sale_id=sale_id, error=str(error))
+            self._rest_failed(sale_id)
+            return 0
+        except Exception:
+            log.exception("sale_not_drained", sale_id=sale_id)
+            self._rest_failed(sale_id)
+            return 0
+        if drained is None:
+            self._behind.discard(sale_id)
+            self._rest(sale_id, BUSY_REST_SECONDS)
+            return 0
+        self._failed_rest.pop(sale_id, None)
+        if drained.behind:
+            self._behind.add(sale_id)
+        else:
+            self._behind.discard(sale_id)
+        self._cursors[sale_id] = Cursor(drained.position, "")  # the next refresh brings the mark
+        return drained.events
+
+    def _mend(self, sale_id: str) -> None:
+        """What is not mended now is looked at again after a rest."""
+        try:
+            mended = self._fence.mend(sale_id)
+        except (OperationalError, InterfaceError):
+            raise
+        except RedisError as error:
+            log.warning("sale_not_mended", sale_id=sale_id, error=str(error))
+            mended = False
+        except Exception:
+            log.exception("sale_not_mended", sale_id=sale_id)
+            mended = False
+        if mended:
+            self._failed_rest.pop(sale_id, None)
+            self._refresh = Every(REFRESH_SECONDS)
+        else:
+            self._rest_failed(sale_id)
+
+    def _rest(self, sale_id: str, seconds: float) -> None:
+        self._resting[sale_id] = time.monotonic() + seconds
+
+    def _rest_failed(self, sale_id: str) -> None:
+        first, longest = FAILED_REST_SECONDS
+        seconds = self._failed_rest.get(sale_id, first)
+        self._failed_rest[sale_id] = min(seconds * 2, longest)
+        self._behind.discard(sale_id)
+        self._rest(sale_id, seconds)

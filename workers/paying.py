@@ -1,0 +1,111 @@
+"""The payments slice's work: stored payment events, what is owed to the provider, refunds, and payment periods that
+ran out.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+
+import redis
+import structlog
+from redis.exceptions import RedisError
+
+from payments import dues, inbox, overdue, refunds
+from payments.context import Context
+from workers import wake
+from workers.sales import Every, read_cursors
+
+LIMIT = 64
+"""Rows that a step takes up at once: a few rounds of the threads, so that a batch is done within seconds."""
+BUSY_SECONDS = 0.05
+"""How long a pass waits for a step that runs before it looks at the others again."""
+OVERDUE_SECONDS = 0.5
+"""How often payment periods that ran out are looked for."""
+FAILED_SECONDS = 1.0
+
+Step = Callable[[Context, int, Executor], int]
+
+log = structlog.get_logger()
+
+
+def release_overdue(context: Context, limit: int, calls: Executor) -> int:
+    """Payment periods that ran out, of every sale. One sale's failure is told, and the others go on."""
+    taken = 0
+    for sale_id in read_cursors(context.db):
+        try:
+            taken += overdue.run_once(context, sale_id, calls, limit)
+        except RedisError as error:
+            log.warning("overdue_payments_not_read", sale_id=sale_id, error=str(error))
+    return taken
+
+
+class _Loop:
+    """One step, over and over: at once while it finds something, when woken, else each ``period``."""
+
+    def __init__(self, name: str, step: Step, period: float) -> None:
+        self.name = name
+        self.step = step
+        self.future: Future[int] | None = None
+        self._due = Every(period)
+        self._failed = Every(FAILED_SECONDS)
+        self._called = False
+
+    def collect(self) -> int:
+        """What the last run did; 0 while it runs. A failure is told, at most once a second, and tried again at its
+        next turn.
+        """
+        if self.future is None or not self.future.done():
+            return 0
+        future, self.future = self.future, None
+        error = future.exception()
+        if error is None:
+            return future.result()
+        if self._failed.due():
+            log.error("payments_step_failed", step=self.name, error=f"{type(error).__name__}: {error}")
+        return 0
+
+    def is_due(self, *, called: bool) -> bool:
+        """A call that comes while the step runs may be for what it has looked past: it counts for the next run."""
+        self._called = self._called or called
+        if self.future is not None or not (self._called or self._due.due()):
+            return False
+        self._called = False
+        return True
+
+
+class Payer:
+    """Each step takes its own rows, locked, so any number of workers may do the same one. The steps run beside each
+    other: a provider that is slow to answer one of them does not hold up the rest.
+    """
+
+    def __init__(self, context: Context, queue: redis.Redis, steps: Executor, calls: Executor) -> None:
+        self._context = context
+        self._queue = queue
+        self._steps = steps
+        self._calls = calls
+        self._loops = [
+            _Loop("inbox", inbox.handle_once, wake.WAIT_SECONDS),
+            _Loop("dues", dues.run_once, wake.WAIT_SECONDS),
+            _Loop("refunds", refunds.run_once, wake.WAIT_SECONDS),
+            _Loop("overdue", release_overdue, OVERDUE_SECONDS),
+        ]
+
+    def run_once(self) -> int:
+        """How much the steps that ended since the last pass did. Waits ``wake.WAIT_SECONDS`` at most where there is
+        nothing.
+        """
+        running = [loop.future for loop in self._loops if loop.future]
+        if running:
+            wait(running, BUSY_SECONDS, FIRST_COMPLETED)
+            called = bool(self._queue.delete(wake.WAKE_KEY))
+        else:
+            called = wake.wait(self._queue)
+        total = 0
+        for loop in self._loops:
+            done = loop.collect()
+            total += done
+            if loop.is_due(called=called or done > 0):
+                loop.future = self._steps.submit(loop.step, self._context, LIMIT, self._calls)
+        return total
+
+    def close(self) -> None:
+        """A step that runs goes on to its end beside the next slice; each holds its own rows."""

@@ -1,0 +1,80 @@
+"""What the slices of one worker process share. It is built once, at the process's door."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import sqlalchemy
+from redis import Redis
+
+from engine import connections
+from engine.command import Client
+from engine.settings import SettingError, Settings
+from payments.context import Context
+from persistence import database
+from workers import money
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """``redis`` has the sales; ``queue`` has the jobs, the slots and the wake list. ``stop`` ends every slice
+    early.
+    """
+
+    settings: Settings
+    db: sqlalchemy.Engine
+    redis: Client
+    queue: Redis
+    payments: Context
+    stop: threading.Event = field(default_factory=threading.Event)
+    steps: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8, "step"))
+    calls: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(money.THREADS, "call"))
+
+    def close(self) -> None:
+        """Wait for the calls that are under way, then disconnect."""
+        self.steps.shutdown(cancel_futures=True)
+        self.calls.shutdown(cancel_futures=True)
+        self.payments.provider.close()
+        self.redis.close()
+        self.queue.close()
+        self.db.dispose()
+
+
+def queue_redis(settings: Settings) -> Redis:
+    """RQ's own Redis. Raises ``SettingError`` where that is a cluster, which RQ cannot use."""
+    url = settings.queue_redis_url or settings.redis_url
+    if url.startswith("redis+cluster://"):
+        raise SettingError(
+            "RQ cannot use a cluster: set FLASHSALE_QUEUE_REDIS_URL to a redis:// or redis+sentinel:// server"
+        )
+    client = connections.connect(url)
+    assert isinstance(client, Redis)
+    return client
+
+
+def check(settings: Settings) -> None:
+    """Raises ``SettingError`` for what no worker could use."""
+    open_runtime(settings).close()
+
+
+def open_runtime(settings: Settings) -> Runtime:
+    """Connects nothing yet; the first use does. Raises ``SettingError``."""
+    queue = queue_redis(settings)
+    db = database.connect(settings.database_url, settings.database_pool_size + money.THREADS)
+    client = connections.connect(settings.redis_url)
+    return Runtime(settings, db, client, queue, money.open_context(settings, db, client, queue))
+
+
+_installed: list[Runtime] = []
+
+
+def install(runtime: Runtime) -> None:
+    """Make it the one that this process's jobs use: a job carries nothing but its kind."""
+    _installed[:] = [runtime]
+
+
+def installed() -> Runtime:
+    """Raises ``RuntimeError`` in a worker that is not ours, such as a plain ``rq worker``."""
+    if not _installed:
+        raise RuntimeError("these jobs run in `flashsale worker` only")
+    return _installed[0]
