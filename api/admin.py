@@ -10,10 +10,13 @@ from api.bodies import decode_json, is_name, nul_faults
 from api.wire import invalid
 from engine import ids
 from engine.shapes import OrderChange, Sale
+from payments.attempts import away
 from payments.context import Context
+from payments.provider import ProviderUnavailable
+from payments.reconcile import reconcile
 from persistence import feed, sales
 from persistence.drift import Report
-from persistence.reconcile import CannotCompare, reconcile
+from persistence.reconcile import CannotCompare
 from persistence.refusals import Refusal
 from persistence.salefile import SaleFileError, parse
 
@@ -79,6 +82,8 @@ def list_changes(ctx: Context, after: str, limit: int) -> ChangesPage:
 def read_reconciliation(ctx: Context, sale_id: str) -> Report:
     check_sale_id(sale_id)
     try:
-        return reconcile(ctx.db, ctx.redis, sale_id)
+        return reconcile(ctx, sale_id)
     except CannotCompare as error:
         raise Refusal("unavailable", str(error), retry_after=1) from error
+    except ProviderUnavailable as silence:
+        raise away(silence) from silence

@@ -45,7 +45,9 @@ async def take(services: Services, headers: Headers, body: bytes) -> Answer:
     if answer.hold is None:
         raise await _refusal(services, sale_id, wanted, answer)
     hold = shapes.encode(shapes.first_hold(sale_id, token, answer.hold))
-    return Answer(201, hold, REPLAYED_HEADERS) if answer.outcome is Outcome.REPLAYED else Answer(201, hold)
+    if key is not None and answer.outcome is Outcome.REPLAYED:
+        return Answer(201, hold, REPLAYED_HEADERS)
+    return Answer(201, hold)
 
 
 async def _ask(

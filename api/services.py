@@ -19,14 +19,11 @@ from engine.batcher import Batcher
 from engine.settings import Settings
 from payments.context import Context
 from payments.provider import Provider
+from payments.wake import call
 from persistence import archive, database
 from persistence.archive import OldProduct, Standing
 from persistence.refusals import Refusal
 from persistence.secret import ids_secret
-
-WAKE_LIST: Final = "fs:wake:payments"
-"""What the payments' workers block on."""
-_WAKES_MAX: Final = 8
 
 READ_THREADS: Final = 6
 """Reads of Postgres and inbox writes: short, so few threads do."""
@@ -83,8 +80,7 @@ class Services:
     def wake(self) -> None:
         """Tell the payments' workers that something is due. A lost wake-up costs them a moment, nothing else."""
         with contextlib.suppress(Exception):
-            self._queue.lpush(WAKE_LIST, "1")
-            self._queue.ltrim(WAKE_LIST, 0, _WAKES_MAX - 1)
+            call(self._queue)
 
     async def ids_secret(self) -> bytes:
         """The key of derived ids. Raises what Postgres raises where it was never read."""

@@ -46,9 +46,11 @@ class Commands(click.Group):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    "flashsale", cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(package_name="flashsale", prog_name="flashsale")
-def flashsale() -> None:
+def cli() -> None:
     """A flash-sale reservation engine: never oversold, and never money without a thing.
 
     Redis and Postgres are those of FLASHSALE_REDIS_URL and FLASHSALE_DATABASE_URL; where they are not set, those of
@@ -58,7 +60,7 @@ def flashsale() -> None:
 
 def main() -> None:
     """The console script: exits with the command's status."""
-    sys.exit(failures.run(lambda: flashsale.main(prog_name="flashsale", standalone_mode=False)))
+    sys.exit(failures.run(lambda: cli.main(prog_name="flashsale", standalone_mode=False)))
 
 
 if __name__ == "__main__":

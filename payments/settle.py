@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from redis.exceptions import RedisError
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, select
 
 from engine import commands
 from engine.command import run
@@ -21,7 +21,7 @@ from payments.failures import describe
 from payments.provider import Intent
 from payments.records import OrderRecord
 from persistence import feed
-from persistence.tables import holds, orders, refunds, sales
+from persistence.tables import holds, refunds, sales
 
 RANK: Final = {"requires_capture": 1, "succeeded": 2, "canceled": 2}
 """How far an intent has come; whatever is not named is before any money."""
@@ -128,21 +128,6 @@ def release_unasked(ctx: Context, order_id: str) -> Applied:
         if ended.effect is Effect.ENDED:
             records.owe(conn, order_id, "cancel", 1)
         return ended
-
-
-def end_lost(ctx: Context, order_id: str) -> Applied:
-    """End an order whose hold Redis lost before Postgres had heard of it: no event can end it any more. Its intent
-    is cancelled, and money that was authorised goes back.
-    """
-    with ctx.db.begin() as conn:
-        order = records.lock(conn, order_id)
-        if order is None or order.status != "pending_payment":
-            return Applied(Effect.RECORDED)
-        conn.execute(update(orders).where(orders.c.id == order_id).values(status="cancelled", ended_because="refused"))
-        records.owe(conn, order_id, "cancel")
-        feed.append(conn, [order_id])
-    ctx.wake()
-    return Applied(Effect.ENDED, "its hold was lost")
 
 
 def mismatch(order: OrderRecord, intent: Intent) -> str:

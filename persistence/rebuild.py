@@ -45,6 +45,10 @@ class RebuildRefused(RuntimeError):
     """Why a sale cannot be rebuilt now, and what to do."""
 
 
+class PostgresWentBack(RuntimeError):
+    """Redis is ahead of Postgres by more than can be drained again. People decide which of them is right."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
     """What a rebuild brought back, as counts of holds; ``expired`` did not fit."""
@@ -103,20 +107,21 @@ def _position(entry_id: bytes) -> Position:
 
 
 def rebuild_if_lost(db: Engine, redis: Client, sale_id: str) -> Rebuilt | None:
-    """Rebuild a sale whose data Redis lost. None where it is intact, where another is at it, or where Postgres went
-    back: then it is fenced and stays so until people decide. Raises as ``rebuild``.
+    """Rebuild a sale whose data Redis lost. None where it is intact, is loaded for the first time, or another is at it.
+    Raises as ``rebuild``, and ``PostgresWentBack``: then the sale is fenced.
     """
     with db.begin() as conn:
         c = tables.cursors.c
         query = select(c.epoch, c.seq, c.mark).where(c.sale_id == sale_id).with_for_update(skip_locked=True)
         row = conn.execute(query).one_or_none()
-    if row is None:
+    if row is None or (row.epoch, row.seq) == (1, 0):
         return None
     match lineage(redis, sale_id, Position(row.epoch, row.seq), row.mark):
         case Lineage.REDIS_LOST_DATA:
             return rebuild(db, redis, sale_id)
         case Lineage.POSTGRES_WENT_BACK:
             run(redis, commands.fence(sale_id, fenced=True))
+            raise PostgresWentBack(f"Postgres has less of sale {sale_id} than Redis kept for it")
     return None
 
 

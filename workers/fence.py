@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 import structlog
 from sqlalchemy import Engine
 
-from engine import commands, keys
-from engine.command import Client, run
+from engine import keys
+from engine.command import Client
 from engine.records import Position
-from persistence.rebuild import Lineage, RebuildRefused, lineage, rebuild
-from workers.sales import Cursor, read_cursors
+from persistence.rebuild import PostgresWentBack, RebuildRefused, rebuild_if_lost
+from workers.sales import Cursor
 
 log = structlog.get_logger()
 
@@ -39,22 +39,17 @@ class Fence:
         """Rebuild a sale that Redis lost data of; whether that was so. A sale that Postgres lost data of stays
         shut, for people to decide. Raises as Redis and Postgres do.
         """
-        cursor = read_cursors(self._db).get(sale_id)
-        if cursor is None or cursor.position <= NOTHING:  # being loaded for the first time
-            return False
-        match lineage(self._redis, sale_id, cursor.position, cursor.mark):
-            case Lineage.INTACT:
-                return False
-            case Lineage.POSTGRES_WENT_BACK:
-                run(self._redis, commands.fence(sale_id, fenced=True))
-                log.error(
-                    "sale_fenced", sale_id=sale_id, why="Postgres is behind what Redis kept: see docs/failures.md"
-                )
-                return False
         try:
-            rebuilt = rebuild(self._db, self._redis, sale_id)
+            rebuilt = rebuild_if_lost(self._db, self._redis, sale_id)
         except RebuildRefused as refused:
             log.warning("sale_not_rebuilt", sale_id=sale_id, why=str(refused))
+            return False
+        except PostgresWentBack:
+            log.error(  # noqa: TRY400 - no traceback tells more
+                "sale_fenced", sale_id=sale_id, why="Postgres is behind what Redis kept: see docs/failures.md"
+            )
+            return False
+        if rebuilt is None:
             return False
         log.warning("sale_rebuilt", sale_id=sale_id, epoch=rebuilt.epoch, expired=rebuilt.expired)
         return True

@@ -8,7 +8,7 @@ from engine.command import Client
 from engine.settings import SettingError, Settings
 from payments.context import Context
 from payments.provider import Provider
-from workers.wake import call
+from payments.wake import call
 
 THREADS = 16
 """Calls to Stripe under way at once in one payments slice: each waits, most of its time, for an answer."""

@@ -9,9 +9,8 @@ import redis
 import structlog
 from redis.exceptions import RedisError
 
-from payments import dues, inbox, overdue, refunds
+from payments import dues, inbox, overdue, refunds, wake
 from payments.context import Context
-from workers import wake
 from workers.sales import Every, read_cursors
 
 LIMIT = 64

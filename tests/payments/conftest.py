@@ -5,13 +5,17 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 import pytest
+from sqlalchemy import Engine, text
 
 from engine import connections
 from engine.settings import Settings
 from payments.context import Context
 from payments.provider import Provider
-from persistence import database
+from persistence.database import connect
+from persistence.tables import metadata
 from sandbox.stripe.process import StripeStandIn
+from tests.conftest import Server
+from tests.conftest import _fresh_database as fresh_database
 from tests.payments.shop import Mailbox, Shop
 
 _numbers = count(1)
@@ -42,20 +46,38 @@ def settings(stand_in: StripeStandIn) -> Settings:
     )
 
 
+@pytest.fixture(scope="session")
+def database(postgres_server: Server, worker_number: int, migrated_template: str) -> Iterator[Engine]:
+    """One database for all of these tests: emptying it takes a tenth of what a new one takes."""
+    made = fresh_database(postgres_server.url, worker_number, migrated_template)
+    engine = connect(next(made), 20)
+    yield engine
+    engine.dispose()
+    next(made, None)
+
+
+@pytest.fixture
+def db(database: Engine) -> Engine:
+    with database.begin() as conn:
+        kept = {"alembic_version", "secrets", "order_feed"}
+        names = ", ".join(table.name for table in metadata.sorted_tables if table.name not in kept)
+        conn.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+        conn.execute(text("UPDATE order_feed SET last = 0"))
+    return database
+
+
 @pytest.fixture
 def closed_shop(
-    redis_url: str, database_url: str, stand_in: StripeStandIn, mailbox: Mailbox, settings: Settings
+    redis_url: str, db: Engine, stand_in: StripeStandIn, mailbox: Mailbox, settings: Settings
 ) -> Iterator[Shop]:
     """A sale that is not loaded yet."""
-    db, redis = database.connect(database_url), connections.connect(redis_url)
-    provider = Provider.from_settings(settings)
+    redis, provider = connections.connect(redis_url), Provider.from_settings(settings)
     with ThreadPoolExecutor(4) as pool:
         shop = Shop(Context(db, redis, provider, settings), stand_in, mailbox, pool, f"sale-{next(_numbers)}")
         yield shop
         shop.close()
     provider.close()
     redis.close()
-    db.dispose()
 
 
 @pytest.fixture

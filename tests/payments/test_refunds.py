@@ -128,7 +128,7 @@ def test_a_refund_that_the_bank_is_slow_to_pay_counts_meanwhile(shop: Shop) -> N
 
 def test_a_refund_made_at_the_provider_itself_is_taken_over(shop: Shop) -> None:
     order = shop.bought(sneaker=2)
-    shop.ctx.provider.create_refund({"payment_intent": order["intent"], "amount": 500}, "by-hand")
+    shop.ctx.provider.create_refund({"payment_intent": order["intent"], "amount": 500}, f"{order['intent']}-by-hand")
     shop.work()
     assert shop.shown(order["id"])["refunded"] == 500
     assert refused(shop, order["id"], amount=25_301).extra["refundable"] == 25_300
@@ -138,7 +138,7 @@ def test_a_refund_made_at_the_provider_itself_is_taken_over(shop: Shop) -> None:
 def test_a_refund_that_the_provider_will_not_do_is_answered_with_the_figures(shop: Shop) -> None:
     order = shop.bought(sneaker=2)
     shop.stripe.aim(None)
-    shop.ctx.provider.create_refund({"payment_intent": order["intent"], "amount": 25_000}, "by-hand")
+    shop.ctx.provider.create_refund({"payment_intent": order["intent"], "amount": 25_000}, f"{order['intent']}-by-hand")
     raised = refused(shop, order["id"], key="k", amount=25_000)
     assert raised.code == "refund_exceeds_payment"
     assert raised.extra["captured"] == 25_800

@@ -14,12 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
 from payments import dues, inbox, overdue, refunds
 from persistence.drain import drain_once
 from sandbox.stripe.process import StripeStandIn
+from tests.conftest import Server
 from tests.payments.crowd import shopping
 from tests.payments.shop import Killed, Shop
 
@@ -123,7 +125,7 @@ class Process:
 @pytest.mark.torture
 @pytest.mark.timeout(1800)
 def test_ten_thousand_webhooks_with_workers_killed_ten_times(
-    closed_shop: Shop, stand_in: StripeStandIn, redis_url: str, database_url: str
+    closed_shop: Shop, stand_in: StripeStandIn, redis_url: str, postgres_server: Server
 ) -> None:
     seed = int(os.environ.get("SEED") or random.randrange(1_000_000))
     print(f"\nseed {seed}: SEED={seed} make torture")  # noqa: T201
@@ -131,6 +133,8 @@ def test_ten_thousand_webhooks_with_workers_killed_ten_times(
     shop = closed_shop.open(sneaker=2 * customers, sock=customers)
     shop.stripe.chaos(seed=seed, **(CHAOS | {"webhook_shuffle_window": 400, "rate_limit_per_second": 0}))
     sent_before = stand_in.webhooks()["sent"]
+    [(database,)] = shop.rows("SELECT current_database()")
+    database_url = urlunsplit(urlsplit(postgres_server.url)._replace(path=f"/{database}"))
     workers = [Process(shop, (redis_url, database_url)) for _ in range(2)]
     began = time.monotonic()
     try:

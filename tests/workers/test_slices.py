@@ -11,9 +11,10 @@ import pytest
 from redis import Redis
 
 from engine.settings import SettingError, Settings
+from payments import wake
 from sandbox.servers import EmbeddedRedis
 from tests.workers.conftest import Shop, Workers, eventually
-from workers import slots, wake
+from workers import slots
 from workers.paying import Payer
 from workers.pool import Pool
 from workers.queues import Kind, queue_name, queue_of

@@ -5,13 +5,15 @@ call costs a quarter of a second.
 import redis
 from redis.exceptions import TimeoutError
 
+from engine.command import Client
+
 WAKE_KEY = "fs:wake:payments"
 WAIT_SECONDS = 0.25
 CALLS_KEPT = 16
 """Calls that wait at most: one is enough, and nobody may be listening."""
 
 
-def call(queue: redis.Redis) -> None:
+def call(queue: Client) -> None:
     """Raises ``RedisError``."""
     pipeline = queue.pipeline(transaction=False)
     pipeline.lpush(WAKE_KEY, 1)
