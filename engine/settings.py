@@ -44,7 +44,7 @@ class Settings:
     """
     hold_queue_max: int = 4096
     """Hold requests that may wait in one process; past it the answer is ``overloaded``."""
-    database_pool_size: int = 10
+    database_pool_size: int = 20
     """Connections to Postgres that one process keeps at most."""
     log_level: str = "info"
     data_dir: str = ""

@@ -60,7 +60,7 @@ def create_intent(ctx: Context, order_id: str) -> Tried:
 def begin(ctx: Context, order: OrderRecord, attempt: Attempt) -> Tried:
     """The same for an attempt that is known to be the one."""
     try:
-        intent = _create(ctx, order, attempt)
+        intent = _create(ctx, order, attempt, attempt.parameters)
     except Declined as declined:
         if declined.intent is None:
             raise ProviderUnavailable("it declined without an intent") from None
@@ -85,7 +85,7 @@ def find_intent(ctx: Context, order_id: str) -> Tried:
         return create_intent(ctx, order_id)
     plain = {name: value for name, value in attempt.parameters.items() if name not in ("payment_method", "confirm")}
     try:
-        intent = ctx.provider.create_intent(plain, attempt.idempotency_key)
+        intent = _create(ctx, order, attempt, plain)
     except ProviderRefused as refused:
         if refused.code != "idempotency_error":
             return _without_card(ctx, order, attempt, refused)
@@ -93,9 +93,9 @@ def find_intent(ctx: Context, order_id: str) -> Tried:
     return Tried(apply_intent(ctx, order_id, intent, AttemptResult(attempt.number, intent.status)))
 
 
-def _create(ctx: Context, order: OrderRecord, attempt: Attempt) -> Intent:
+def _create(ctx: Context, order: OrderRecord, attempt: Attempt, parameters: Mapping[str, Any]) -> Intent:
     try:
-        return ctx.provider.create_intent(attempt.parameters, attempt.idempotency_key)
+        return ctx.provider.create_intent(parameters, attempt.idempotency_key)
     except ProviderUnavailable as silence:
         if not silence.stuck:
             raise

@@ -103,7 +103,7 @@ def _capture(ctx: Context, order: OrderRecord) -> Applied | None:
         raise NotYet("the order has no intent")
     if order.status != "paid":
         return apply_intent(ctx, order.id, ctx.provider.retrieve_intent(order.intent_id))
-    key = f"{order.id}-capture-{order.tries}"
+    key = order.key("capture")
     try:
         intent = ctx.provider.capture_intent(order.intent_id, key)
     except ProviderRefused as refused:
@@ -154,7 +154,7 @@ def _may_have_intent(ctx: Context, order_id: str) -> bool:
 def _cancel_at_provider(ctx: Context, order: OrderRecord, intent_id: str) -> Intent:
     reason = "requested_by_customer" if order.ended_because == "asked" else "abandoned"
     try:
-        return ctx.provider.cancel_intent(intent_id, f"{order.id}-cancel-{order.tries}", reason)
+        return ctx.provider.cancel_intent(intent_id, order.key("cancel"), reason)
     except ProviderRefused as refused:
         return refused.intent or ctx.provider.retrieve_intent(intent_id)
 

@@ -19,7 +19,7 @@ from payments.transport import Limiter, Transport
 STRIPE: Final = "https://api.stripe.com"
 AUTHORISED: Final = frozenset({"requires_capture", "succeeded"})
 """An intent's statuses that stand for money."""
-_FIRST_PAUSE_SECONDS, _PAUSE_MAX_SECONDS = 0.2, 3.0
+_PAUSE_MAX_SECONDS = 3.0
 _SILENT_TRIES_MAX = 4
 """Tries of a call that gets no answer or a 5xx: some two seconds, for somebody waits. Being too fast (429) is
 waited out.
@@ -128,7 +128,13 @@ class Provider:
     """Stripe under one secret key. Safe to use from any thread; connections are kept and shared."""
 
     def __init__(
-        self, secret_key: str, *, api_base: str = "", max_per_second: int = 80, timeout_seconds: float = 20
+        self,
+        secret_key: str,
+        *,
+        api_base: str = "",
+        max_per_second: int = 80,
+        timeout_seconds: float = 20,
+        first_pause_seconds: float = 0.2,
     ) -> None:
         base = (api_base or STRIPE).rstrip("/")
         # At its debug level the package logs bodies, and with them client secrets.
@@ -139,6 +145,7 @@ class Provider:
         )
         self._limiter = Limiter(max_per_second)
         self._timeout_seconds = timeout_seconds
+        self._first_pause_seconds = first_pause_seconds
         self._silent_since: float | None = None
         self.counters = Counters()
 
@@ -236,8 +243,8 @@ class Provider:
         status = error.http_status or 0
         if _too_fast(error):
             self.counters.count("too_fast")
-            self._limiter.hold_off(_FIRST_PAUSE_SECONDS)
-            return _FIRST_PAUSE_SECONDS * random.uniform(1, 4)  # noqa: S311 - spreads tries, hides nothing
+            self._limiter.hold_off(self._first_pause_seconds)
+            return self._first_pause_seconds * random.uniform(1, 4)  # noqa: S311 - spreads tries, hides nothing
         replayed = (error.headers or {}).get("Idempotent-Replayed", "false") == "true"
         if status >= 500 and replayed:
             self.counters.count("unavailable")
@@ -249,7 +256,7 @@ class Provider:
                 self._silent_since = time.monotonic()
                 self.counters.count("unavailable")
                 raise ProviderUnavailable(_short(error)) from None
-            longest: float = min(_FIRST_PAUSE_SECONDS * 2**silent, _PAUSE_MAX_SECONDS)
+            longest: float = min(self._first_pause_seconds * 2**silent, _PAUSE_MAX_SECONDS)
             return longest * random.uniform(0.5, 1)  # noqa: S311
         raise self._meaning(error, status) from None
 

@@ -23,7 +23,7 @@ from persistence.reconcile import Repaired
 from persistence.tables import orders, payments, refunds, webhook_events
 
 _LOOK_BACK_SECONDS: Final = 300
-_SETTLE_SECONDS: Final = 1.0
+SETTLE_SECONDS: Final = 1.0
 """What is on its way at the first look has arrived at the second."""
 _TRIES_MAX: Final = 5
 """What is due and was tried so often is drift, not lag."""
@@ -74,7 +74,7 @@ def stripe_drift(ctx: Context, sale_id: str) -> list[Drift]:
     suspects = list(_compare(claims, intents))
     if not suspects:
         return []
-    time.sleep(_SETTLE_SECONDS)
+    time.sleep(SETTLE_SECONDS)
     ctx.drain(sale_id, run(ctx.redis, commands.show(sale_id, [])).position)
     with ctx.db.connect() as conn:
         again = {claim.order_id: claim for claim in _read_claims(conn, sale_id)}

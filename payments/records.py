@@ -18,7 +18,7 @@ FOR_GOOD: Final = frozenset({"refused", "lapsed", "late"})
 _COLUMNS = (
     orders.c.id, orders.c.sale_id, orders.c.hold_id, orders.c.status, orders.c.ended_because, orders.c.currency,
     orders.c.total, payments.c.intent_id, payments.c.status.label("payment_status"), payments.c.captured,
-    payments.c.refunded, payments.c.authorised_at, payments.c.due, payments.c.tries,
+    payments.c.refunded, payments.c.authorised_at, payments.c.due, payments.c.tries, payments.c.updated_at,
 )  # fmt: skip
 
 
@@ -40,6 +40,13 @@ class OrderRecord:
     authorised_at: datetime | None
     due: str | None
     tries: int
+    updated_at: datetime
+
+    def key(self, step: str) -> str:
+        """The idempotency key of a step that is harmless to repeat (a capture, a cancellation). It is of this try
+        alone: the provider answers a key that it knows with what was true then.
+        """
+        return f"{self.id}-{step}-{self.updated_at.timestamp():.6f}-{self.tries}"
 
     @property
     def token(self) -> str:

@@ -40,6 +40,7 @@ def connect(url: str, pool_size: int = 10) -> Engine:
         max_overflow=0,
         pool_timeout=_POOL_WAIT_SECONDS,
         pool_pre_ping=True,
+        hide_parameters=True,  # they hold client secrets
         json_serializer=lambda value: msgspec.json.encode(value).decode(),
         json_deserializer=msgspec.json.decode,
     )

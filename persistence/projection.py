@@ -118,7 +118,8 @@ class Projection:
         if kind is Kind.PAYING:
             self.checked_out[token] = (record, event.at_ms)
             return
-        if kind is not Kind.HELD and record.checkout is not None:
+        if kind is not Kind.HELD:
+            # Also where the record knows of no check-out: Redis may have lost that, and the order is there.
             self.orders[token] = kind
         edge = EDGES[kind]
         if kind in (Kind.SETTLED, Kind.RETAKEN) and not self._fits(record):

@@ -237,18 +237,22 @@ def _order_ids(sale_id: str, tokens: Sequence[str]) -> list[str]:
 
 
 def _pay_orders(conn: Connection, sale_id: str, tokens: Sequence[str]) -> list[str]:
-    """Paid, and from the same commit on the money is due to be captured, unless the provider did so by itself."""
+    """Paid, and from the same commit on the money is due to be captured; unless the provider did so by itself, or
+    somebody asked meanwhile to cancel the order, which goes on.
+    """
     if not tokens:
         return []
     rows = conn.execute(
-        text("""UPDATE orders SET status = 'paid', ended_because = NULL, paid_at = now()
+        text("""UPDATE orders SET status = 'paid', paid_at = now(),
+                       ended_because = CASE WHEN ended_because = 'asked' THEN 'asked' END
                 WHERE id = ANY(:ids) AND status IN ('pending_payment', 'cancelled') RETURNING id"""),
         {"ids": _order_ids(sale_id, tokens)},
     )
     paid = [row.id for row in rows]
     conn.execute(
         text("""UPDATE payments SET due = 'capture', due_at = now(), tries = 0, updated_at = now()
-                WHERE order_id = ANY(:ids) AND status NOT IN ('succeeded', 'canceled')"""),
+                WHERE order_id = ANY(:ids) AND status NOT IN ('succeeded', 'canceled')
+                      AND NOT EXISTS (SELECT FROM orders o WHERE o.id = order_id AND o.ended_because = 'asked')"""),
         {"ids": paid},
     )
     return paid

@@ -20,6 +20,7 @@ import pytest
 from api.app import create_app
 from engine.settings import SettingError, Settings
 from tests.api.server import Shop, check_problem, product, serving
+from tests.workers.conftest import eventually
 
 SERVE = """
 import os, sys
@@ -95,7 +96,7 @@ def test_sigterm_turns_readiness_off_finishes_what_is_under_way_and_exits_0(sett
         crowd = [threading.Thread(target=rush, args=(f"c{number}",)) for number in range(8)]
         for each in crowd:
             each.start()
-        time.sleep(0.3)
+        eventually(lambda: len(answers) > 50, "the rush is on")
         process.send_signal(signal.SIGTERM)
         time.sleep(0.25)
         if workers == 1:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from cli import failures
-from cli.main import flashsale
+from cli.main import cli
 
 FILE = """\
 id: bf
@@ -50,7 +50,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
     def call(*arguments: str) -> Result:
         capsys.readouterr()
-        code = failures.run(lambda: flashsale.main(list(arguments), prog_name="flashsale", standalone_mode=False))
+        code = failures.run(lambda: cli.main(list(arguments), prog_name="flashsale", standalone_mode=False))
         return Result(code, *capsys.readouterr())
 
     return call

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from cli.main import COMMANDS, flashsale
+from cli.main import COMMANDS, cli
 from tests.cli.conftest import Run
 
 CONTRACT = [
@@ -16,8 +16,8 @@ PRINTS_DATA = [
 
 
 def find(path: str) -> click.Command:
-    context = click.Context(flashsale)
-    command: click.Command = flashsale
+    context = click.Context(cli)
+    command: click.Command = cli
     for name in path.split():
         assert isinstance(command, click.Group)
         found = command.get_command(context, name)

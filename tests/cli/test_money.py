@@ -5,8 +5,9 @@ import pytest
 from tests.cli.conftest import Run
 from tests.payments.conftest import closed_shop, mailbox, settings, shop, stand_in
 from tests.payments.shop import Shop
+from tests.persistence.conftest import db
 
-__all__ = ["closed_shop", "mailbox", "settings", "shop", "stand_in"]  # fixtures
+__all__ = ["closed_shop", "db", "mailbox", "settings", "shop", "stand_in"]  # fixtures
 
 
 @pytest.fixture

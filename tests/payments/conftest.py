@@ -71,7 +71,14 @@ def closed_shop(
     redis_url: str, db: Engine, stand_in: StripeStandIn, mailbox: Mailbox, settings: Settings
 ) -> Iterator[Shop]:
     """A sale that is not loaded yet."""
-    redis, provider = connections.connect(redis_url), Provider.from_settings(settings)
+    redis = connections.connect(redis_url)
+    provider = Provider(
+        settings.stripe_secret_key,
+        api_base=settings.stripe_api_base,
+        max_per_second=settings.stripe_max_per_second,
+        timeout_seconds=settings.stripe_timeout_seconds,
+        first_pause_seconds=0.02,
+    )
     with ThreadPoolExecutor(4) as pool:
         shop = Shop(Context(db, redis, provider, settings), stand_in, mailbox, pool, f"sale-{next(_numbers)}")
         yield shop

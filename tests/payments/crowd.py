@@ -4,6 +4,7 @@ that fail come again.
 
 import random
 from contextlib import suppress
+from datetime import UTC, datetime
 
 from engine import commands, ids
 from engine.command import run
@@ -82,7 +83,7 @@ def _pay_before_ordering(shop: Shop, hold_id: str) -> None:
     }
     order = OrderRecord(
         id=order_id, sale_id=shop.sale, hold_id=hold_id, currency="usd", total=hold.total,
-        authorised_at=None, due=None, tries=0, **nothing,  # type: ignore[arg-type]
+        authorised_at=None, due=None, tries=0, updated_at=datetime.now(UTC), **nothing,  # type: ignore[arg-type]
     )  # fmt: skip
     with suppress(ProviderError):
         shop.ctx.provider.create_intent(creation(shop.ctx.settings, order, "pm_card_visa"), f"{order_id}-1")

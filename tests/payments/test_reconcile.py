@@ -2,8 +2,15 @@
 both.
 """
 
+import pytest
+
 from payments import reconcile
 from tests.payments.shop import Shop
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "SETTLE_SECONDS", 0.05)
 
 
 def found(shop: Shop) -> list[tuple[str, str, object, object]]:
