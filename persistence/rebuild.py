@@ -2,6 +2,7 @@
 Redis again as Postgres knows it, under the next epoch. A rebuild can be stopped anywhere and begun again.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,7 @@ from engine.records import HoldRecord, Line, Position
 from engine.shapes import to_ms
 from persistence import tables
 from persistence.archive import hold_record
+from persistence.drain import Astray, drain_once
 
 T = TypeVar("T")
 
@@ -133,6 +135,7 @@ def rebuild(db: Engine, redis: Client, sale_id: str, *, batch: int = RESTORE_BAT
     Raises ``RebuildRefused`` where there is no such sale, it is retired, or another rebuild overtook this one.
     """
     run(redis, commands.fence(sale_id, fenced=True))
+    _drain_the_rest(db, redis, sale_id)
     epoch = _begin_epoch(db, redis, sale_id)
     with db.begin() as conn:
         # The cursor stays locked, so that nobody drains and nobody else rebuilds meanwhile.
@@ -160,6 +163,13 @@ def rebuild(db: Engine, redis: Client, sale_id: str, *, batch: int = RESTORE_BAT
     _check(run(redis, commands.fence(sale_id, fenced=False, epoch=epoch)).outcome)
     ended = counts["released"] + counts["expired"]
     return Rebuilt(sale_id, epoch, counts["sold"], counts["paying"], counts["held"], ended, too_many)
+
+
+def _drain_the_rest(db: Engine, redis: Client, sale_id: str) -> None:
+    """Where Redis's history is the one that was drained, what was not drained yet is no loss."""
+    with contextlib.suppress(Astray):
+        while (drained := drain_once(db, redis, sale_id)) and drained.events:
+            pass
 
 
 def _check(outcome: Outcome) -> None:

@@ -116,6 +116,15 @@ def test_a_redis_that_grew_past_the_cursor_again_is_noticed(db: Engine, sale: Sa
     agree(db, sale)
 
 
+def test_by_hand_on_an_intact_sale_nothing_is_lost(db: Engine, sale: SaleUnderTest) -> None:
+    sale.load(sneaker=5)
+    drain(db, sale)
+    token = sale.hold("ann", sneaker=2)
+    assert rebuild(db, sale.client, sale.id).held == 1
+    assert sale.status(token) == "held"
+    assert sale.counters("sneaker") == (5, 3, 2, 0)
+
+
 @pytest.mark.parametrize("state_", ["paused", "ended"])
 def test_what_people_set_stays(db: Engine, sale: SaleUnderTest, state_: str) -> None:
     sale.load(sneaker=5)
