@@ -200,13 +200,19 @@ def _release_lost(sale_id: str, token: str, record: HoldRecord, now_ms: int) -> 
 
 
 async def _find(services: Services, sale_id: str, token: str) -> tuple[HoldRecord, int]:
-    record, now_ms = await services.reads.peek(sale_id, token)
+    record, reply = await services.reads.peek(sale_id, token)
     if record is not None:
-        return record, now_ms
+        return record, reply.now_ms
     kept = await services.quick.run(archive.read_hold, services.db, sale_id, token)
-    if kept is None:
-        raise _not_found()
-    return kept
+    if kept is not None:
+        return kept
+    if reply.position.epoch > 1:
+        raise _lost()
+    if reply.outcome is Outcome.NO_SALE:
+        standing = await services.standing(sale_id)
+        if standing and not standing.retired:
+            raise _lost()
+    raise _not_found()
 
 
 def _parse(hold_id: str) -> tuple[str, str]:
@@ -218,6 +224,10 @@ def _parse(hold_id: str) -> tuple[str, str]:
 
 def _not_found() -> Refusal:
     return Refusal("hold_not_found", "There is no such hold.")
+
+
+def _lost() -> Refusal:
+    return Refusal("hold_lost", "The hold was lost with data that Redis lost. Take a new one.")
 
 
 def _answer(sale_id: str, token: str, record: HoldRecord, now_ms: int) -> Answer:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 from engine import commands
-from engine.command import AsyncClient, run_async
+from engine.command import AsyncClient, Reply, run_async
 from engine.commands import Shown
 from engine.records import HoldRecord
 
@@ -73,11 +73,11 @@ class Reads:
         async with self._room:
             return await run_async(self._client, commands.show(*key))
 
-    async def peek(self, sale_id: str, token: str) -> tuple[HoldRecord | None, int]:
-        """A hold's record, or None, and Redis's time in milliseconds."""
+    async def peek(self, sale_id: str, token: str) -> tuple[HoldRecord | None, Reply]:
+        """A hold's record, or None, and the reply's head: Redis's time, and where the sale stands."""
         async with self._room:
             reply, [record] = await run_async(self._client, commands.peek(sale_id, [token]))
-        return record, reply.now_ms
+        return record, reply
 
     async def release(self, sale_id: str, token: str, products: Sequence[str]) -> commands.HoldChange:
         """Not a read, but it shares their connections."""

@@ -4,6 +4,7 @@ units.
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -152,7 +153,13 @@ def rfc3339(moment: datetime) -> str:
 
 
 def rfc3339_ms(ms: int) -> str:
-    return rfc3339(datetime_ms(ms))
+    second, rest = divmod(ms, 1000)
+    return f"{_second(second)}.{rest:03d}Z" if rest else f"{_second(second)}Z"
+
+
+@lru_cache(1024)  # holds that are made together name the same seconds
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
 
 
 def datetime_ms(ms: int) -> datetime:

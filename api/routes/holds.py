@@ -74,7 +74,7 @@ async def take_hold(scope: Scope, receive: Receive, send: Send) -> None:
         auth="shop",
         answer=Hold,
         example=examples.HOLD,
-        codes=("hold_not_found", "unavailable"),
+        codes=("hold_not_found", "hold_lost", "unavailable"),
     ),
 )
 async def get_hold(request: AnyRequest) -> Answer:
@@ -93,7 +93,14 @@ async def get_hold(request: AnyRequest) -> Answer:
         auth="shop",
         answer=Hold,
         example={**examples.HOLD, "status": "released"},
-        codes=("hold_not_found", "hold_in_payment", "hold_already_used", "sale_unavailable", "unavailable"),
+        codes=(
+            "hold_not_found",
+            "hold_lost",
+            "hold_in_payment",
+            "hold_already_used",
+            "sale_unavailable",
+            "unavailable",
+        ),
     ),
 )
 async def release_hold(request: AnyRequest) -> Answer:

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 import redis
 
-from engine import keys
+from engine import connections, keys
+from engine.settings import Settings
+from persistence import database
+from persistence.rebuild import rebuild
 from tests.api.server import Shop, check_problem, fields, product
 
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")
@@ -247,3 +250,20 @@ def test_everybody_gets_the_answer_to_their_own_request(shop: Shop) -> None:
     assert len(won) == 18
     assert len({body["id"] for _, body in won}) == 18
     assert {body["code"] for _, status, body in answers if status != 201} == {"sold_out"}
+
+
+def test_a_hold_that_redis_lost_before_postgres_knew_it(shop: Shop, settings: Settings) -> None:
+    shop.load(product("sock", 5))
+    hold = shop.ask("ann", sock=2).json()
+    redis, db = connections.connect(settings.redis_url), database.connect(settings.database_url)
+    redis.flushall()
+    check_problem(shop.client.get(f"/v1/holds/{hold['id']}"), 410, "hold_lost")
+    rebuild(db, redis, "bf")
+    for answer in (
+        shop.client.get(f"/v1/holds/{hold['id']}"),
+        shop.client.delete(f"/v1/holds/{hold['id']}"),
+        shop.client.post("/v1/orders", json={"hold_id": hold["id"]}),
+    ):
+        check_problem(answer, 410, "hold_lost")
+    assert shop.stock("sock")["available"] == 5
+    db.dispose()
