@@ -57,7 +57,7 @@ torture: $(STAMP)  ## the long, seeded tests that kill processes; prints the see
 simulate: $(STAMP)  ## random schedules of a whole sale against a model; prints the seed
 	$(BIN)/python -m loadtests.simulate $(ARGS)
 
-bench: $(STAMP)  ## the figures of the README, measured here
+bench: $(STAMP)  ## every figure beside its yardstick, measured here
 	$(BIN)/python -m loadtests.bench $(ARGS)
 
 loadtest: $(STAMP)  ## locust's rush, headless, against `flashsale up`

@@ -41,13 +41,10 @@ def load_sale(ctx: Context, sale_id: str, body: bytes) -> Sale:
     """The sale file ``body`` becomes the sale ``sale_id``; its own ``id`` may be left out."""
     value = decode_json(body)
     faults = nul_faults(value, "")
-    if isinstance(value, dict):
-        if "id" not in value:
-            body = msgspec.json.encode({"id": sale_id, **value})
-        elif isinstance(value["id"], str) and value["id"] != sale_id:
-            faults.append(("id", "is another than the path's"))
+    if isinstance(value, dict) and isinstance(value.get("id"), str) and value["id"] != sale_id:
+        faults.append(("id", "is another than the path's"))
     try:
-        file = parse(body, format="json")
+        file = parse(body, format="json", default_id=sale_id)
     except SaleFileError as error:
         known = {field for field, _ in faults}
         faults += [(each.field or "body", each.message) for each in error.errors if each.field not in known]

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import structlog
 from litestar import Litestar
 from litestar.datastructures import State
 
@@ -14,6 +15,8 @@ from api.metrics import Metrics
 from api.routes import admin, holds, house, orders, shop
 from api.services import Services
 from engine.settings import SettingError, Settings
+
+log = structlog.get_logger("api")
 
 ROUTES: list[Any] = [*shop.ROUTES, *holds.ROUTES, *orders.ROUTES, *admin.ROUTES, *house.ROUTES]
 
@@ -28,6 +31,8 @@ def create_app(settings: Settings) -> Litestar:
     @asynccontextmanager
     async def serve(app: Litestar) -> AsyncIterator[None]:
         services = Services(settings, metrics)
+        if not settings.shop_token:
+            log.warning("holds_and_orders_are_open", why="FLASHSALE_SHOP_TOKEN is not set: anybody may hold and order")
         app.state.services = services
         leaving.on_sigterm(services)
         try:

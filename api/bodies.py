@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from api.wire import invalid
 from engine import ids
+from persistence import salefile
 
 T = TypeVar("T", bound=msgspec.Struct)
 Fault = tuple[str, str]
@@ -27,6 +28,11 @@ ProviderId = Annotated[str, Meta(min_length=1, max_length=255)]
 MetadataKey = Annotated[str, Meta(min_length=1, max_length=40)]
 MetadataValue = Annotated[str, Meta(max_length=500)]
 Text = Annotated[str, Meta(min_length=1, max_length=500)]
+FileId = Annotated[
+    str, Meta(min_length=1, max_length=64, pattern=f"^{ids.NAME.pattern}$", description="An id that the shop chose.")
+]
+FileName = Annotated[str, Meta(min_length=1, max_length=salefile.NAME_MAX_CHARACTERS)]
+LifetimeSeconds = Annotated[int, Meta(ge=1, le=salefile.TTL_MAX_SECONDS)]
 
 
 class HoldLineBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,7 +69,7 @@ class PayBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class StockBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Units to add, or to take where ``delta`` is below zero, and why."""
 
-    delta: Annotated[int, Meta(ge=-1_000_000_000, le=1_000_000_000)]
+    delta: Annotated[int, Meta(ge=-salefile.STOCK_MAX, le=salefile.STOCK_MAX)]
     reason: Text
 
 
@@ -92,19 +98,19 @@ class EmptyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class MoneyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An amount in minor units, and its currency in lower case."""
 
-    amount: Annotated[int, Meta(ge=1)]
+    amount: Annotated[int, Meta(ge=1, le=salefile.PRICE_MAX)]
     currency: Annotated[str, Meta(pattern="^[a-z]{3}$")]
 
 
 class FileProductBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A product of a sale file; ``stock`` is the units that it has in all."""
 
-    id: Name
-    name: Text
+    id: FileId
+    name: FileName
     price: MoneyBody
-    stock: Annotated[int, Meta(ge=0)]
+    stock: Annotated[int, Meta(ge=0, le=salefile.STOCK_MAX)]
     compare_at_price: MoneyBody | None = None
-    per_customer_limit: Annotated[int, Meta(ge=1)] | None = None
+    per_customer_limit: Annotated[int, Meta(ge=1, le=salefile.LIMIT_MAX)] | None = None
 
 
 class SaleFileBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,13 +118,13 @@ class SaleFileBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``ends_at`` it is open until ended.
     """
 
-    name: Text
-    products: Annotated[list[FileProductBody], Meta(min_length=1, max_length=1000)]
-    id: Name | UnsetType = UNSET
+    name: FileName
+    products: Annotated[list[FileProductBody], Meta(min_length=1, max_length=salefile.PRODUCTS_MAX)]
+    id: FileId | UnsetType = UNSET
     starts_at: datetime | None = None
     ends_at: datetime | None = None
-    hold_ttl_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 120
-    payment_ttl_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 300
+    hold_ttl_seconds: LifetimeSeconds = 120
+    payment_ttl_seconds: LifetimeSeconds = 300
 
 
 class EventDataBody(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from sqlalchemy import text
@@ -18,7 +18,7 @@ CHECK_SECONDS: Final = 1.0
 class Health(msgspec.Struct, frozen=True):
     """``checks`` names what is needed, each ``ok`` or what is wrong with it."""
 
-    status: str
+    status: Literal["live", "ready", "degraded", "not_ready", "leaving"]
     checks: dict[str, str]
 
 

@@ -8,6 +8,9 @@ from typing import Final
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from api.gauges import Gauges
+from payments.provider import Counters
+
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 NO_ROUTE: Final = "none"
 """The route label of requests that met no route: a path that somebody made up must not become a label."""
@@ -42,6 +45,15 @@ class Metrics:
             registry=self.registry,
         )
         self.on_batch = self._batches.observe
+        provider = Counter(
+            "flashsale_provider_events_total",
+            "What happened on the API's way to the payment provider.",
+            ("event",),
+            registry=self.registry,
+        )
+        self._provider = {name: provider.labels(name) for name in Counters.NAMES}
+        self.gauges = Gauges()
+        self.registry.register(self.gauges)
         self._of_route: dict[tuple[str, str], Histogram] = {}
         self._of_answer: dict[tuple[str, str, int, str], Counter] = {}
 
@@ -60,10 +72,15 @@ class Metrics:
         histogram.observe(seconds)
         counter.inc()
 
+    def on_provider(self, name: str) -> None:
+        """Count what happened to a call to the payment provider."""
+        self._provider[name].inc()
+
     def text(self) -> bytes:
         """Everything in Prometheus's text format, of all processes where there are several."""
         if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             return generate_latest(self.registry)
         everybody = CollectorRegistry()
         MultiProcessCollector(everybody)  # type: ignore[no-untyped-call]
+        everybody.register(self.gauges)
         return generate_latest(everybody)

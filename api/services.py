@@ -13,6 +13,7 @@ from api.auth import admin_guard, shop_guard
 from api.catalogue import Catalogue
 from api.metrics import Metrics
 from api.reads import Reads, Together
+from api.scrape import Scrape
 from api.threads import Threads
 from engine import connections
 from engine.batcher import Batcher
@@ -67,10 +68,11 @@ class Services:
         self.payments = Context(
             db=self.db,
             redis=self._sync_redis,
-            provider=Provider.from_settings(settings),
+            provider=Provider.from_settings(settings, metrics.on_provider),
             settings=settings,
             wake=self.wake,
         )
+        self.scrape = Scrape(metrics, self.quick, db=self.db, redis=self._sync_redis, queue=self._queue)
         self._standings: Together[str, Standing | None] = Together(self._read_standing)
         self._products: Together[str, OldProduct | None] = Together(self._read_product)
         self._secret: bytes | None = None
@@ -118,6 +120,7 @@ class Services:
     async def close(self) -> None:
         """Finish what is under way; then let go of every connection."""
         self._start.cancel()
+        self.scrape.close()
         await self.batcher.close()
         await self.slow.close()
         await self.quick.close()

@@ -4,9 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 
-from cli.output import as_json, json_line
+from cli.output import as_json, json_line, table
 from cli.payments import payments_context
-from payments import inbox
+from cli.servers import stores
+from payments import inbox, listing
 
 THREADS = 8
 
@@ -27,3 +28,22 @@ def replay(pending: bool, json: bool) -> None:
         json_line({"replayed": count})
     else:
         click.echo(f"{count} event{'' if count == 1 else 's'} processed")
+
+
+@webhooks.command("list")
+@click.option("--status", type=click.Choice(listing.OPEN), help="Only those of this status.")
+@as_json
+def list_(status: listing.Open | None, json: bool) -> None:
+    """List stored payment events that were not handled, the oldest first.
+
+    A parked one waits for people: its reason says why, and `flashsale webhooks replay` tries it again.
+    """
+    with stores() as at:
+        found = listing.list_events(at.db, status)
+    if json:
+        json_line(found)
+    elif found:
+        columns = ("id", "type", "status", "reason", "received_at", "intent", "tries")
+        table(columns, [[getattr(each, name) for name in columns] for each in found])
+    else:
+        click.echo("there is no such event")

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Self
 
 import msgspec
@@ -111,13 +111,17 @@ class Counters:
 
     NAMES: Final = ("calls", "limited", "retries", "too_fast", "declined", "refused", "unavailable")
 
-    def __init__(self) -> None:
+    def __init__(self, on_count: Callable[[str], None] | None = None) -> None:
+        """``on_count`` is called with each name that is counted, from any thread."""
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self._on_count = on_count
 
     def count(self, name: str) -> None:
         with self._lock:
             self._counts[name] += 1
+        if self._on_count is not None:
+            self._on_count(name)
 
     def read(self) -> dict[str, int]:
         with self._lock:
@@ -135,6 +139,7 @@ class Provider:
         max_per_second: int = 80,
         timeout_seconds: float = 20,
         first_pause_seconds: float = 0.2,
+        on_count: Callable[[str], None] | None = None,
     ) -> None:
         base = (api_base or STRIPE).rstrip("/")
         # At its debug level the package logs bodies, and with them client secrets.
@@ -147,15 +152,16 @@ class Provider:
         self._timeout_seconds = timeout_seconds
         self._first_pause_seconds = first_pause_seconds
         self._silent_since: float | None = None
-        self.counters = Counters()
+        self.counters = Counters(on_count)
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
+    def from_settings(cls, settings: Settings, on_count: Callable[[str], None] | None = None) -> Self:
         return cls(
             settings.stripe_secret_key,
             api_base=settings.stripe_api_base,
             max_per_second=settings.stripe_max_per_second,
             timeout_seconds=settings.stripe_timeout_seconds,
+            on_count=on_count,
         )
 
     def close(self) -> None:

@@ -54,12 +54,16 @@ class SaleFileError(ValueError):
         self.malformed = malformed
 
 
-def parse(data: bytes, *, format: Literal["json", "yaml"]) -> SaleFile:  # noqa: A002  # the word for it
-    """Read a sale file. Raises ``SaleFileError`` with every fault that it has."""
+def parse(data: bytes, *, format: Literal["json", "yaml"], default_id: str = "") -> SaleFile:  # noqa: A002  # the word for it
+    """Read a sale file; one without an ``id`` is that of ``default_id``. Raises ``SaleFileError`` with every fault
+    that it has.
+    """
     try:
         document = read_json(data) if format == "json" else read_yaml(data)
     except MalformedDocument as error:
         raise SaleFileError([error.error], malformed=True) from error
+    if default_id and isinstance(document.value, dict):
+        document.value.setdefault("id", default_id)
     reader = _Reader(document)
     file = reader.sale()
     if reader.errors:

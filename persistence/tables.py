@@ -174,6 +174,7 @@ orders = Table(
     _time("paid_at", nullable=True),
     _one_of("status", "pending_payment", "paid", "cancelled", "refunded"),
     CheckConstraint("total > 0", name="total"),
+    Index("orders_refused_idx", "id", postgresql_where=text("ended_because = 'refused'")),
     comment="No foreign key to holds: the API writes an order before the drain has brought its hold. "
     "`ended_because` of a cancelled one: asked | expired | refused | lapsed | late.",
 )
@@ -216,6 +217,7 @@ payments = Table(
     CheckConstraint("refunded >= 0 AND refunded <= captured", name="refunded"),
     CheckConstraint("(due IS NULL) = (due_at IS NULL)", name="due_at"),
     Index("payments_due_idx", "due_at", postgresql_where=text("due IS NOT NULL")),
+    Index("payments_authorised_idx", "authorised_at", postgresql_where=text("status = 'requires_capture'")),
     comment="The order's intent, its status in Stripe's words. `due` is what we owe the provider or Redis: "
     "recorded before it is tried, "
     "taken off after its effect. create: an intent whose creation was begun; capture; cancel: asked for "
@@ -293,6 +295,7 @@ webhook_events = Table(
     _one_of("status", "stored", "pending_order", "handled", "ignored", "parked"),
     CheckConstraint("(status IN ('handled', 'ignored')) = (handled_at IS NOT NULL)", name="handled_at"),
     Index("webhook_events_due_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("webhook_events_open_idx", "status", postgresql_where=text("handled_at IS NULL")),
     comment="The inbox. Handled is marked after the effect. pending_order: its order is not known yet; parked: "
     "for people, with a reason.",
 )

@@ -2,6 +2,7 @@
 ran out.
 """
 
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 
@@ -11,6 +12,7 @@ from redis.exceptions import RedisError
 
 from payments import dues, inbox, overdue, refunds, wake
 from payments.context import Context
+from payments.tally import Tally
 from workers.sales import Every, read_cursors
 
 LIMIT = 64
@@ -20,6 +22,8 @@ BUSY_SECONDS = 0.05
 OVERDUE_SECONDS = 0.5
 """How often payment periods that ran out are looked for."""
 FAILED_SECONDS = 1.0
+TALLY_SECONDS = 1.0
+"""How often what was counted is brought to where the API reads it."""
 
 Step = Callable[[Context, int, Executor], int]
 
@@ -76,9 +80,11 @@ class Payer:
     other: a provider that is slow to answer one of them does not hold up the rest.
     """
 
-    def __init__(self, context: Context, queue: redis.Redis, steps: Executor, calls: Executor) -> None:
+    def __init__(self, context: Context, queue: redis.Redis, tally: Tally, steps: Executor, calls: Executor) -> None:
         self._context = context
         self._queue = queue
+        self._tally = tally
+        self._tally_due = Every(TALLY_SECONDS)
         self._steps = steps
         self._calls = calls
         self._loops = [
@@ -104,7 +110,11 @@ class Payer:
             total += done
             if loop.is_due(called=called or done > 0):
                 loop.future = self._steps.submit(loop.step, self._context, LIMIT, self._calls)
+        if self._tally_due.due():
+            self._tally.flush()
         return total
 
     def close(self) -> None:
         """A step that runs goes on to its end beside the next slice; each holds its own rows."""
+        with contextlib.suppress(RedisError):
+            self._tally.flush()

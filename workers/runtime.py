@@ -1,16 +1,19 @@
 """What the slices of one worker process share. It is built once, at the process's door."""
 
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import sqlalchemy
 from redis import Redis
+from redis.exceptions import RedisError
 
 from engine import connections
 from engine.command import Client
 from engine.settings import SettingError, Settings
 from payments.context import Context
+from payments.tally import Tally
 from persistence import database
 from workers import money
 
@@ -26,6 +29,7 @@ class Runtime:
     redis: Client
     queue: Redis
     payments: Context
+    tally: Tally
     stop: threading.Event = field(default_factory=threading.Event)
     steps: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8, "step"))
     calls: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(money.THREADS, "call"))
@@ -34,6 +38,8 @@ class Runtime:
         """Wait for the calls that are under way, then disconnect."""
         self.steps.shutdown(cancel_futures=True)
         self.calls.shutdown(cancel_futures=True)
+        with contextlib.suppress(RedisError):
+            self.tally.flush()
         self.payments.provider.close()
         self.redis.close()
         self.queue.close()
@@ -62,7 +68,8 @@ def open_runtime(settings: Settings) -> Runtime:
     queue = queue_redis(settings)
     db = database.connect(settings.database_url, settings.database_pool_size + money.THREADS)
     client = connections.connect(settings.redis_url)
-    return Runtime(settings, db, client, queue, money.open_context(settings, db, client, queue))
+    payments = money.open_context(settings, db, client, queue)
+    return Runtime(settings, db, client, queue, payments, Tally(payments.provider.counters, queue))
 
 
 _installed: list[Runtime] = []

@@ -43,7 +43,7 @@ def make_work(kind: Kind, runtime: Runtime) -> Work:
         case Kind.SWEEP:
             return Sweeper(runtime.db, runtime.redis, runtime.stop)
         case Kind.PAYMENTS:
-            return Payer(runtime.payments, runtime.queue, runtime.steps, runtime.calls)
+            return Payer(runtime.payments, runtime.queue, runtime.tally, runtime.steps, runtime.calls)
 
 
 def run_job(kind: str) -> None:

@@ -276,7 +276,7 @@ async def list_changes(request: AnyRequest) -> Answer:
         auth="admin",
         answer=Report,
         example=examples.REPORT,
-        codes=_SALE_CODES,
+        codes=(*_SALE_CODES, "payment_provider_unavailable"),
     ),
 )
 async def get_reconciliation(request: AnyRequest) -> Answer:

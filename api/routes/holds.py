@@ -74,7 +74,7 @@ async def take_hold(scope: Scope, receive: Receive, send: Send) -> None:
         auth="shop",
         answer=Hold,
         example=examples.HOLD,
-        codes=("hold_not_found", "hold_lost", "unavailable"),
+        codes=("hold_not_found", "hold_lost", "overloaded", "unavailable"),
     ),
 )
 async def get_hold(request: AnyRequest) -> Answer:
@@ -99,6 +99,7 @@ async def get_hold(request: AnyRequest) -> Answer:
             "hold_in_payment",
             "hold_already_used",
             "sale_unavailable",
+            "overloaded",
             "unavailable",
         ),
     ),

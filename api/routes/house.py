@@ -40,11 +40,12 @@ async def get_live() -> Answer:
     "/health/ready",
     opt=doc(
         summary="Readiness, with the state of each server that is needed",
-        description="503 with the same body where one is away, the schema is not migrated, or the process leaves.",
+        description="200 where holds can be taken: `ready`, or `degraded` where only Postgres is away (orders wait). "
+        "503 with the same body where Redis is away, the schema was not seen to be current, or the process leaves.",
         tag="health",
         answer=Health,
         example=examples.READY,
-        not_ready={"status": "not_ready", "checks": {"redis": "ok", "postgres": "away"}},
+        not_ready={"status": "not_ready", "checks": {"redis": "away", "postgres": "ok"}},
     ),
 )
 async def get_ready(request: AnyRequest) -> Answer:
@@ -53,8 +54,7 @@ async def get_ready(request: AnyRequest) -> Answer:
 
 @get("/metrics", opt=doc(summary="Prometheus metrics", tag="health", answer="text/plain", example="# HELP ..."))
 async def get_metrics(request: AnyRequest) -> Answer:
-    services = services_of(request)
-    text = await services.quick.run(services.metrics.text)
+    text = await services_of(request).scrape.text()
     return Answer(200, text, ((b"content-type", CONTENT_TYPE.encode()),))
 
 

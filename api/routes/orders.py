@@ -82,7 +82,7 @@ async def post_order(request: AnyRequest) -> Answer:
         auth="shop",
         answer=Order,
         example=examples.PAID_ORDER,
-        codes=("order_not_found", "unavailable"),
+        codes=("order_not_found", "overloaded", "unavailable"),
     ),
 )
 async def get_order(request: AnyRequest) -> Answer:

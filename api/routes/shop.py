@@ -16,7 +16,7 @@ from engine.shapes import Product, PublicSale
         tag="shop",
         answer=PublicSale,
         example=examples.PUBLIC_SALE,
-        codes=("sale_not_found", "sale_unavailable", "unavailable"),
+        codes=("sale_not_found", "sale_unavailable", "overloaded", "unavailable"),
     ),
 )
 async def get_sale(request: AnyRequest) -> Answer:
@@ -39,7 +39,7 @@ async def get_sale(request: AnyRequest) -> Answer:
             ),
             Query("cursor", "`next_cursor` of the page before."),
         ),
-        codes=("validation_error", "sale_not_found", "sale_unavailable", "unavailable"),
+        codes=("validation_error", "sale_not_found", "sale_unavailable", "overloaded", "unavailable"),
     ),
 )
 async def list_products(request: AnyRequest) -> Answer:
@@ -53,7 +53,7 @@ async def list_products(request: AnyRequest) -> Answer:
         tag="shop",
         answer=Product,
         example=examples.PRODUCT,
-        codes=("product_not_found", "sale_unavailable", "unavailable"),
+        codes=("product_not_found", "sale_unavailable", "overloaded", "unavailable"),
     ),
 )
 async def get_product(request: AnyRequest) -> Answer:

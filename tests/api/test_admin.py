@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 
 from engine.settings import Settings
 from tests.api.server import ADMIN_TOKEN, Shop, check_problem, fields, product, serving
@@ -57,6 +58,17 @@ def test_where_a_shop_token_is_set_holds_and_orders_want_it(settings: Settings) 
         assert Shop(client).hold(sock=1)["status"] == "held"
 
 
+@pytest.mark.parametrize(("token", "said"), [("", 1), ("shop-s3cret", 0)])
+def test_the_log_says_once_at_the_start_that_holds_and_orders_are_open(
+    settings: Settings, token: str, said: int
+) -> None:
+    with structlog.testing.capture_logs() as lines, serving(replace(settings, shop_token=token)) as url:
+        httpx.get(f"{url}/health/live")
+    found = [line for line in lines if line["event"] == "holds_and_orders_are_open"]
+    assert len(found) == said
+    assert all(line["log_level"] == "warning" and "FLASHSALE_SHOP_TOKEN" in line["why"] for line in found)
+
+
 def test_a_loaded_sale_with_its_live_counters(shop: Shop) -> None:
     loaded = shop.load(product("sock", 5))
     assert loaded == shop.load(product("sock", 5)), "the same file again changes nothing"
@@ -68,6 +80,17 @@ def test_a_loaded_sale_with_its_live_counters(shop: Shop) -> None:
     assert sale["drain"]["seq"] == 2
     check_problem(shop.admin("GET", "/v1/admin/sales/nope"), 404, "sale_not_found")
     check_problem(shop.admin("GET", "/v1/admin/sales/%00"), 404, "sale_not_found")
+
+
+@pytest.mark.parametrize("start", ["", '"id": "bf", '])
+def test_a_field_given_twice_is_refused_with_and_without_an_id(shop: Shop, start: str) -> None:
+    body = (
+        f'{{{start}"name": "One", "name": "Two", "products": [{{"id": "sock", "name": "Sock", '
+        '"price": {"amount": 1, "currency": "usd"}, "stock": 5, "stock": 500}]}'
+    )
+    answer = shop.admin("PUT", "/v1/admin/sales/bf", content=body, headers={"Content-Type": "application/json"})
+    assert fields(check_problem(answer, 422, "validation_error")) == ["name", "products[0].stock"]
+    check_problem(shop.client.get("/v1/sales/bf"), 404, "sale_not_found")
 
 
 def test_the_path_says_which_sale_it_is(shop: Shop) -> None:

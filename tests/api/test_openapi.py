@@ -11,6 +11,7 @@ import pytest
 from api.app import ROUTES
 from api.openapi import document
 from engine.shapes import Money
+from persistence import salefile
 from persistence.refusals import PROBLEMS
 from tests.api.server import Shop, product
 
@@ -92,6 +93,33 @@ def test_every_example_is_valid(spec: Json) -> None:
                         _check(spec, media["schema"], example)
                     except jsonschema.ValidationError as error:
                         raise AssertionError(f"{name}: {error.message}") from error
+
+
+def test_the_bounds_of_a_sale_file_and_of_stock_are_those_of_the_code(spec: Json) -> None:
+    schemas = spec["components"]["schemas"]
+    sale, item = schemas["SaleFileBody"]["properties"], schemas["FileProductBody"]["properties"]
+    assert sale["name"]["maxLength"] == item["name"]["maxLength"] == salefile.NAME_MAX_CHARACTERS
+    assert sale["products"]["maxItems"] == salefile.PRODUCTS_MAX
+    assert sale["hold_ttl_seconds"]["maximum"] == sale["payment_ttl_seconds"]["maximum"] == salefile.TTL_MAX_SECONDS
+    assert item["stock"]["maximum"] == salefile.STOCK_MAX
+    assert item["per_customer_limit"]["anyOf"][0]["maximum"] == salefile.LIMIT_MAX
+    assert schemas["MoneyBody"]["properties"]["amount"]["maximum"] == salefile.PRICE_MAX
+    assert re.search(item["id"]["pattern"], "a.b-c_d")
+    assert not re.search(item["id"]["pattern"], "-a")
+    delta = schemas["StockBody"]["properties"]["delta"]
+    assert (delta["minimum"], delta["maximum"]) == (-salefile.STOCK_MAX, salefile.STOCK_MAX)
+
+
+def test_what_waits_for_a_thread_says_that_it_may_be_too_much(spec: Json) -> None:
+    for route in (
+        "GET /v1/sales/{sale_id}", "GET /v1/products", "GET /v1/products/{product_id}", "GET /v1/holds/{hold_id}",
+        "DELETE /v1/holds/{hold_id}", "GET /v1/orders/{order_id}", "GET /v1/admin/orders",
+    ):  # fmt: skip
+        assert "`overloaded`" in _operations(spec)[route]["responses"]["503"]["description"], route
+    reconciliation = _operations(spec)["GET /v1/admin/sales/{sale_id}/reconciliation"]["responses"]
+    assert "`payment_provider_unavailable`" in reconciliation["502"]["description"]
+    health = spec["components"]["schemas"]["Health"]["properties"]["status"]["enum"]
+    assert set(health) == {"live", "ready", "degraded", "not_ready", "leaving"}
 
 
 def test_every_reference_leads_somewhere(spec: Json) -> None:

@@ -24,8 +24,10 @@ from tests.workers.conftest import eventually
 
 SERVE = """
 import os, sys
+from api import logs
 from api.server import serve
 from engine.settings import Settings
+logs.configure("info")
 serve(Settings.from_env(os.environ), "127.0.0.1", int(sys.argv[1]), int(sys.argv[2]),
       on_ready=lambda: print("ready", flush=True))
 print("ended", flush=True)
@@ -72,6 +74,8 @@ def _check_metrics_add_up(url: str) -> None:
     match = re.search(r'responses_total\{code="",method="GET",route="/health/live",status="200"\} (\d+)', text)
     assert match
     assert int(match[1]) >= 20
+    assert "flashsale_orders_refused 0.0" in text, "what the stores say is there once, whoever is asked"
+    assert 'flashsale_provider_events_total{event="calls"} ' in text
 
 
 @pytest.mark.parametrize("workers", [1, 2])

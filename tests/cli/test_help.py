@@ -9,9 +9,11 @@ from tests.cli.conftest import Run
 CONTRACT = [
     "demo", "up", "api", "worker", "scheduler", "migrate", "sale load", "sale list", "sale show", "sale pause",
     "sale resume", "sale end", "stock adjust", "holds expire", "reconcile", "webhooks replay", "refund", "rebuild",
+    "disputes", "webhooks list",
 ]  # fmt: skip
 PRINTS_DATA = [
     "demo", "sale list", "sale show", "reconcile", "stock adjust", "holds expire", "webhooks replay", "refund",
+    "disputes", "webhooks list",
 ]  # fmt: skip
 
 

@@ -52,6 +52,47 @@ def test_stored_events_are_processed_again_and_nothing_happens_twice(money: Shop
     assert run("webhooks", "replay", "--pending").out == "0 events processed\n"
 
 
+def test_disputes_are_listed(money: Shop, run: Run) -> None:
+    assert run("disputes").out == "there is no dispute\n"
+    order = money.bought(sneaker=1)
+    money.stripe.dispute(order["intent"], "product_not_received")
+    money.work()
+    [dispute] = run("disputes", "--json").json
+    assert (dispute["order_id"], dispute["intent"]) == (order["id"], order["intent"])
+    assert dispute["amount"] == {"amount": 12_900, "currency": "usd"}
+    assert (dispute["reason"], dispute["status"]) == ("product_not_received", "needs_response")
+    out = run("disputes").out
+    assert dispute["id"] in out
+    assert "129.00 usd" in out
+
+
+def test_events_that_were_not_handled_are_listed_with_their_reason(money: Shop, run: Run) -> None:
+    money.bought(sneaker=1)
+    money.work()
+    assert run("webhooks", "list", "--json").json == []
+    assert run("webhooks", "list").out == "there is no such event\n"
+    money.execute(
+        "INSERT INTO webhook_events (id, type, intent_id, payload, status, reason, tries, received_at, due_at) VALUES"
+        " ('evt_2', 'charge.refunded', 'pi_2', '{}', 'parked', 'another amount', 3, '2026-01-02T00:00:00Z', NULL),"
+        " ('evt_1', 'refund.failed', NULL, '{}', 'pending_order', NULL, 1, '2026-01-01T00:00:00Z', now())"
+    )
+    assert [each["id"] for each in run("webhooks", "list", "--json").json] == ["evt_1", "evt_2"]
+    assert run("webhooks", "list", "--status", "stored", "--json").json == []
+    assert run("webhooks", "list", "--status", "parked", "--json").json == [
+        {
+            "id": "evt_2",
+            "type": "charge.refunded",
+            "status": "parked",
+            "reason": "another amount",
+            "received_at": "2026-01-02T00:00:00Z",
+            "intent": "pi_2",
+            "tries": 3,
+        }
+    ]
+    assert "another amount" in run("webhooks", "list").out
+    assert run("webhooks", "list", "--status", "handled").code == 2
+
+
 def test_reconcile_asks_the_payment_provider_too(money: Shop, run: Run) -> None:
     order = money.bought(sneaker=1)
     money.work()

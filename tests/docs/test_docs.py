@@ -20,6 +20,7 @@ from engine.events import Kind
 from engine.outcomes import OF_SCRIPT
 from engine.settings import PREFIX, Settings
 from payments.handlers import HANDLERS
+from payments.tally import METRICS_KEY
 from payments.wake import WAKE_KEY
 from persistence import salefile
 from persistence.refusals import PROBLEMS
@@ -183,13 +184,18 @@ def redis_keys() -> set[str]:
 @pytest.mark.parametrize("name", ["architecture.md", "reference/redis.md"])
 def test_every_key_is_documented_and_none_is_gone(name: str) -> None:
     documented = {key for key in first_cells(page(name)) if key.startswith("fs:")}
-    assert documented - {WAKE_KEY, slot_key(Slice.DRAIN, 0)} == redis_keys()
+    assert documented - {WAKE_KEY, METRICS_KEY, slot_key(Slice.DRAIN, 0)} == redis_keys()
 
 
 def test_the_keys_of_the_queue_are_documented() -> None:
     text = sections(page("reference/redis.md"), 2)["Keys"]
-    wanted = {WAKE_KEY, *(slot_key(kind, 0) for kind in Slice), *(f"rq:queue:{queue_name(kind)}" for kind in Slice)}
-    assert wanted == {code for code in codes(text) if code.startswith(("fs:wake", "fs:slice", "rq:"))}
+    wanted = {
+        WAKE_KEY,
+        METRICS_KEY,
+        *(slot_key(kind, 0) for kind in Slice),
+        *(f"rq:queue:{queue_name(kind)}" for kind in Slice),
+    }
+    assert wanted == {code for code in codes(text) if code.startswith(("fs:wake", "fs:metrics", "fs:slice", "rq:"))}
 
 
 def test_every_kind_of_event_is_documented_and_none_is_gone() -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 from redis import Redis
+from redis.exceptions import RedisError
 
 from engine.settings import SettingError, Settings
-from payments import wake
+from payments import tally, wake
+from payments.provider import Counters
 from sandbox.servers import EmbeddedRedis
 from tests.workers.conftest import Shop, Workers, eventually
 from workers import slots
@@ -168,7 +170,7 @@ def test_sigterm_ends_slices_early_and_leaves_no_process(
 
 def test_a_payments_step_that_fails_does_not_stop_the_others(shop: Shop) -> None:
     with shop.runtime() as runtime:
-        payer = Payer(runtime.payments, runtime.queue, runtime.steps, runtime.calls)
+        payer = Payer(runtime.payments, runtime.queue, runtime.tally, runtime.steps, runtime.calls)
         broken, working = payer._loops[:2]
         done = threading.Event()
 
@@ -187,6 +189,31 @@ def test_a_payments_step_that_fails_does_not_stop_the_others(shop: Shop) -> None
         payer.run_once()
         payer.run_once()
         assert done.wait(5)
+
+
+def test_what_the_payments_slices_counted_is_added_up_and_nothing_twice(shop: Shop, queue: Redis) -> None:
+    with shop.runtime() as first, shop.runtime() as second:
+        for runtime in (first, second):
+            for _ in range(3):
+                runtime.payments.provider.counters.count("calls")
+            run_slice(runtime, Kind.PAYMENTS, seconds=0.1)
+            run_slice(runtime, Kind.PAYMENTS, seconds=0.1)
+        assert tally.read(queue) == dict.fromkeys(Counters.NAMES, 0) | {"calls": 6}
+        first.payments.provider.counters.count("declined")  # by a step that outlives its slice
+    assert tally.read(queue)["declined"] == 1
+
+
+def test_what_could_not_be_told_is_told_later(shop: Shop, queue: Redis) -> None:
+    counters = Counters()
+    counters.count("retries")
+    away = Redis(port=1)
+    told = tally.Tally(counters, away)
+    with pytest.raises(RedisError):
+        told.flush()
+    told._queue = queue
+    told.flush()
+    told.flush()
+    assert tally.read(queue)["retries"] == 1
 
 
 def test_a_wake_up_is_answered_at_once(queue: Redis) -> None:

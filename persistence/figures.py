@@ -1,0 +1,104 @@
+"""What operators watch, in one look at Postgres and one at Redis: cheap enough to be asked every few seconds."""
+
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Engine, func, select, text
+
+from engine import keys
+from engine.command import Client
+from engine.records import Position
+from persistence.tables import cursors, orders, payments, sales, set_aside, webhook_events
+
+SALES_MAX: Final = 100
+"""Sales that are told one by one, the newest: each is a label, and labels must stay few."""
+STATEMENT_MS: Final = 1000
+EVENT_STATUSES: Final = ("stored", "pending_order", "parked")
+DUES: Final = ("create", "capture", "cancel", "void", "release")
+LIVE: Final = ("pending_payment", "paid")
+_NOTHING: Final = Position(1, 0)
+"""The cursor of a sale that Redis may not have yet: it is being loaded."""
+
+
+class SaleFigures(msgspec.Struct, frozen=True):
+    """``lag_events``: how many Postgres does not have yet, None where Redis has lost some. ``fenced``: only reads are
+    answered.
+    """
+
+    lag_events: int | None
+    fenced: bool
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """Counts of rows, by their word where there are several; every word is there. ``oldest_authorisation_seconds`` is
+    0 where no authorised money waits to be captured.
+    """
+
+    orders_refused: int
+    events_set_aside: int
+    webhook_events: dict[str, int]
+    oldest_authorisation_seconds: float
+    payments_due: dict[str, int]
+    cursors: dict[str, Position]
+
+
+def read(db: Engine) -> Figures:
+    """Raises what SQLAlchemy raises, soon where Postgres is slow."""
+    with db.connect() as conn:
+        conn.execute(text(f"SET LOCAL statement_timeout = {STATEMENT_MS}"))
+        return Figures(
+            orders_refused=_count(conn, orders, orders.c.ended_because == "refused"),
+            events_set_aside=_count(conn, set_aside),
+            webhook_events=_counts(
+                conn, webhook_events.c.status, EVENT_STATUSES, webhook_events.c.handled_at.is_(None)
+            ),
+            oldest_authorisation_seconds=_oldest_authorisation(conn),
+            payments_due=_counts(conn, payments.c.due, DUES, payments.c.due.is_not(None)),
+            cursors=_cursors(conn),
+        )
+
+
+def read_sales(redis: Client, drained: dict[str, Position]) -> dict[str, SaleFigures]:
+    """Each of those sales as it stands in Redis. Raises ``RedisError``."""
+    pipeline = redis.pipeline(transaction=False)
+    for sale_id in drained:
+        pipeline.hmget(keys.sale(sale_id), "epoch", "seq", "fenced")
+    answers = pipeline.execute() if drained else []
+    return {sale_id: _sale(cursor, *values) for (sale_id, cursor), values in zip(drained.items(), answers, strict=True)}
+
+
+def _sale(cursor: Position, epoch: bytes | None, seq: bytes | None, fenced: bytes | None) -> SaleFigures:
+    if epoch is None or seq is None:
+        return SaleFigures(None, fenced=cursor > _NOTHING)
+    there = Position(int(epoch), int(seq))
+    lag = there.seq - cursor.seq if there.epoch == cursor.epoch and there >= cursor else None
+    return SaleFigures(lag, fenced=fenced == b"1")
+
+
+def _count(conn: Connection, table: Any, *where: Any) -> int:
+    return conn.scalar(select(func.count()).select_from(table).where(*where)) or 0
+
+
+def _counts(conn: Connection, column: Any, words: tuple[str, ...], where: Any) -> dict[str, int]:
+    rows = conn.execute(select(column, func.count()).where(where).group_by(column))
+    return dict.fromkeys(words, 0) | {row[0]: row[1] for row in rows}
+
+
+def _oldest_authorisation(conn: Connection) -> float:
+    oldest = (
+        select(func.extract("epoch", func.now() - func.min(payments.c.authorised_at)))
+        .join(orders, orders.c.id == payments.c.order_id)
+        .where(payments.c.status == "requires_capture", orders.c.status.in_(LIVE))
+    )
+    return float(conn.scalar(oldest) or 0)
+
+
+def _cursors(conn: Connection) -> dict[str, Position]:
+    query = (
+        select(cursors.c.sale_id, cursors.c.epoch, cursors.c.seq)
+        .join(sales, sales.c.id == cursors.c.sale_id)
+        .where(sales.c.retired_at.is_(None))
+        .order_by(sales.c.created_at.desc(), sales.c.id)
+        .limit(SALES_MAX)
+    )
+    return {row.sale_id: Position(row.epoch, row.seq) for row in conn.execute(query)}
