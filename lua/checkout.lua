@@ -20,7 +20,7 @@ local record = find(arg.token)
 if not record then return answer('no_hold') end
 local status = record[STATUS]
 if record[CHECKOUT] == arg.checkout then return answer('replayed', packed[arg.token]) end
-if record[CHECKOUT] then return answer('used', packed[arg.token]) end
+if record[CHECKOUT] or status == 'sold' then return answer('used', packed[arg.token]) end
 if status == 'released' then return answer('released', packed[arg.token]) end
 if status == 'expired' or overdue(record) then return answer('expired', packed[arg.token]) end
 

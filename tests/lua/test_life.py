@@ -58,6 +58,13 @@ class TestCheckout:
         assert sale.checkout(released).outcome is Outcome.RELEASED
         assert sale.checkout(ids.new_token()).outcome is Outcome.NO_HOLD
 
+    def test_a_sold_hold_is_not_checked_out_even_where_redis_lost_its_check_out(self, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=1)
+        token = sale.hold("ann", sneaker=1)
+        assert settle(sale, token) is Outcome.SETTLED
+        assert sale.checkout(token).outcome is Outcome.USED
+        assert sale.counters("sneaker") == (1, 0, 0, 1)
+
     @pytest.mark.parametrize("state", ["paused", "ended"])
     def test_a_hold_won_before_may_be_paid_after(self, sale: SaleUnderTest, state: str) -> None:
         sale.load(sneaker=1)
