@@ -177,8 +177,10 @@ async def release(services: Services, hold_id: str) -> Answer:
         case Outcome.NO_SALE | Outcome.NO_HOLD:
             return _release_lost(sale_id, token, record, now_ms)
         case Outcome.IN_PAYMENT:
+            await services.slow.run(services.payments.drain, sale_id, change.position)
             raise _in_order("hold_in_payment", "The hold is in payment: cancel its order.", sale_id, token)
         case Outcome.USED:
+            await services.slow.run(services.payments.drain, sale_id, change.position)
             raise _in_order("hold_already_used", "The hold was paid for.", sale_id, token)
         case _:
             raise gone(sale_id, retired=False)

@@ -20,6 +20,8 @@ from engine.settings import SettingError
 SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "redis+sentinel")
 _CONNECT_TIMEOUT_SECONDS = 2.0
 _REPLY_TIMEOUT_SECONDS = 10.0
+_CONNECTIONS_MAX = 1000
+"""Past the number of sales that one process may sell at once; redis-py's own 100 raises instead of waiting."""
 
 
 def connect(url: str, *, reply_timeout_seconds: float | None = _REPLY_TIMEOUT_SECONDS) -> Client:
@@ -55,6 +57,7 @@ def _options(retry: Any, reply_timeout_seconds: float | None) -> dict[str, Any]:
         "socket_connect_timeout": _CONNECT_TIMEOUT_SECONDS,
         "socket_timeout": reply_timeout_seconds,
         "health_check_interval": 0,
+        "max_connections": _CONNECTIONS_MAX,
     }
 
 

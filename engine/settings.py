@@ -72,6 +72,8 @@ class Settings:
     def _check(self) -> None:
         if self.capture_method not in ("manual", "automatic"):
             raise SettingError(f"FLASHSALE_CAPTURE_METHOD is manual or automatic, not {self.capture_method!r}")
+        if self.hold_batch_max > 1000:
+            raise SettingError("FLASHSALE_HOLD_BATCH_MAX is 1000 at most: one script call holds up all others")
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise SettingError(f"FLASHSALE_LOG_LEVEL is debug, info, warning or error, not {self.log_level!r}")
 

@@ -32,6 +32,7 @@ end
 -- An abandoned hold must not stand in its own customer's way.
 local function expire_own(mine)
   for token in mine.tokens:gmatch('[^,]+') do
+    if reclaim_left <= 0 then return end
     local record = find(token)
     if record and overdue(record) then expire(token, record) end
   end

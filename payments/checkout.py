@@ -77,6 +77,7 @@ def _check_out(ctx: Context, sale_id: str, token: str, key: str | None) -> HoldC
             return change
         case Outcome.USED:
             order_id = ids.order_id(sale_id, token)
+            ctx.drain(sale_id, change.position)  # whoever is told of the order can read it
             raise Refusal("hold_already_used", "This hold has an order already.", order_id=order_id)
         case Outcome.EXPIRED:
             raise Refusal("hold_expired", "The hold's time has run out. Take a new one.")

@@ -9,6 +9,9 @@ from typing import Final
 import structlog
 from sqlalchemy import Connection, func, select, update
 
+from engine import commands
+from engine.command import run
+from engine.outcomes import Outcome
 from payments import records, refunds
 from payments.attempts import create_intent, find_intent
 from payments.context import Context
@@ -99,8 +102,8 @@ def _capture(ctx: Context, order: OrderRecord) -> Applied | None:
     """Only a paid order is captured. The provider arbitrates between this and a cancellation: whoever comes second
     reads why.
     """
-    if order.intent_id is None:
-        raise NotYet("the order has no intent")
+    if order.intent_id is None:  # it was made, and whoever made it died before saying so
+        return create_intent(ctx, order.id).applied
     if order.status != "paid":
         return apply_intent(ctx, order.id, ctx.provider.retrieve_intent(order.intent_id))
     key = order.key("capture")
@@ -161,8 +164,10 @@ def _cancel_at_provider(ctx: Context, order: OrderRecord, intent_id: str) -> Int
 
 def _void(ctx: Context, order: OrderRecord) -> Applied | None:
     """Money for nothing goes back: an authorisation by cancelling it, captured money by a refund."""
+    if order.ended_because == "refused":
+        _take_back(ctx, order)
     if order.intent_id is None:
-        raise NotYet("it has no intent")
+        return create_intent(ctx, order.id).applied
     if order.captured == 0:
         intent = _cancel_at_provider(ctx, order, order.intent_id)
         ctx.checkpoint("voided at the provider")
@@ -176,6 +181,15 @@ def _void(ctx: Context, order: OrderRecord) -> Applied | None:
     if refund_id is not None:
         refunds.work(ctx, refund_id)
     return None
+
+
+def _take_back(ctx: Context, order: OrderRecord) -> None:
+    """Redis sold what Postgres refused: there it comes back. The order has ended for good, so nobody can pay for it."""
+    with ctx.db.connect() as conn:
+        products = records.products(conn, order.id)
+    answer = run(ctx.redis, commands.cancel(order.sale_id, order.token, products, "released"))
+    if answer.outcome in (Outcome.FENCED, Outcome.NO_SALE):
+        raise NotYet(f"Redis: {answer.outcome}")
 
 
 def _release(ctx: Context, order: OrderRecord) -> Applied | None:

@@ -106,8 +106,10 @@ def work(ctx: Context, refund_id: str) -> Position | None:
     if row.restock and not row.restocked and status in GIVEN:
         position = _restock(ctx, order, refund_id, row.lines)
         ctx.checkpoint("restocked in redis")
+    # Units that come back are due until the drain has their event: Redis may lose it before that.
+    done = {"due": False} if position is None else {"due_at": records.in_seconds(LEASE_SECONDS)}
     with ctx.db.begin() as conn:
-        conn.execute(update(refunds).where(refunds.c.id == refund_id).values(due=False))
+        conn.execute(update(refunds).where(refunds.c.id == refund_id, refunds.c.due).values(**done))
     return position
 
 

@@ -134,7 +134,7 @@ def mismatch(order: OrderRecord, intent: Intent) -> str:
     """Why this intent's money is not what the order asks for, or nothing. Once the order has ended, all money goes
     back.
     """
-    if order.status != "pending_payment" or order.ended_for_good or not intent.authorised:
+    if order.status not in ("pending_payment", "cancelled") or order.ended_for_good or not intent.authorised:
         return ""
     if intent.currency != order.currency or intent.amount != order.total:
         return f"the intent is of {intent.amount} {intent.currency}, the order of {order.total} {order.currency}"

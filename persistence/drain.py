@@ -29,6 +29,9 @@ KEEP_ENTRIES = 5000
 TRIM_EVERY = 256
 
 
+_CANNOT_BE_WRITTEN = (DataError, IntegrityError, LookupError, UnreadableEvent)
+
+
 class Astray(RuntimeError):
     """The stream does not go on from the sale's cursor: Redis lost data."""
 
@@ -55,14 +58,17 @@ def drain_once(
     written.
     """
     while True:
-        try:
-            with db.begin() as conn:
-                return _drain(conn, redis, sale_id, wait, entries)
-        except (DataError, IntegrityError, LookupError, UnreadableEvent) as error:
-            if entries > 1:
-                entries //= 2  # close in on the event that cannot be written
-                continue
-            return _set_aside(db, redis, sale_id, error)
+        with db.begin() as conn:
+            cursor = _lock_cursor(conn, sale_id, wait)
+            if cursor is None:
+                return None
+            try:
+                with conn.begin_nested():
+                    return _bring(conn, redis, sale_id, cursor, entries)
+            except _CANNOT_BE_WRITTEN as error:
+                if entries == 1:
+                    return _set_aside(conn, redis, sale_id, cursor, error)
+        entries //= 2  # close in on the event that cannot be written
 
 
 def drain_to(db: Engine, redis: Client, sale_id: str, position: Position, timeout_seconds: float = 5.0) -> None:
@@ -80,10 +86,7 @@ def drain_to(db: Engine, redis: Client, sale_id: str, position: Position, timeou
             time.sleep(0.005)
 
 
-def _drain(conn: Connection, redis: Client, sale_id: str, wait: bool, entries: int) -> Drained | None:
-    cursor = _lock_cursor(conn, sale_id, wait)
-    if cursor is None:
-        return None
+def _bring(conn: Connection, redis: Client, sale_id: str, cursor: tuple[Position, str], entries: int) -> Drained:
     position, mark = cursor
     found = _read_on(redis, sale_id, position, mark, entries)
     events, behind = _take(found, entries)
@@ -155,24 +158,19 @@ def _write(conn: Connection, sale_id: str, events: Sequence[Event]) -> int:
     return len(projection.holds)
 
 
-def _set_aside(db: Engine, redis: Client, sale_id: str, error: Exception) -> Drained | None:
-    """Keep the next event for people and move the cursor past it."""
-    with db.begin() as conn:
-        cursor = _lock_cursor(conn, sale_id, wait=True)
-        if cursor is None:
-            return None
-        position, mark = cursor
-        found = _read_on(redis, sale_id, position, mark, 1)
-        if not found:
-            return Drained(position)
-        fields = found[0][1]
-        entry = {repr(name): repr(value) for name, value in fields.items()}
-        passed = Position(position.epoch, position.seq + 1)
-        said = f"{type(error).__name__}: {error}"[:2000].replace("\0", "")
-        conn.execute(
-            insert(tables.set_aside).values(
-                sale_id=sale_id, epoch=passed.epoch, seq=passed.seq, entry=entry, error=said
-            )
-        )
-        writes.move_cursor(conn, sale_id, passed, fields.get(b"mark", b"").decode(errors="replace"))
-        return Drained(passed, 1)
+def _set_aside(
+    conn: Connection, redis: Client, sale_id: str, cursor: tuple[Position, str], error: Exception
+) -> Drained:
+    """Keep the next event for people and move the cursor past it. The cursor is locked since the event was tried, so it
+    is that event.
+    """
+    position, mark = cursor
+    fields = _read_on(redis, sale_id, position, mark, 1)[0][1]
+    entry = {repr(name): repr(value) for name, value in fields.items()}
+    passed = Position(position.epoch, position.seq + 1)
+    said = f"{type(error).__name__}: {error}"[:2000].replace("\0", "")
+    conn.execute(
+        insert(tables.set_aside).values(sale_id=sale_id, epoch=passed.epoch, seq=passed.seq, entry=entry, error=said)
+    )
+    writes.move_cursor(conn, sale_id, passed, fields.get(b"mark", b"").decode(errors="replace"))
+    return Drained(passed, 1)

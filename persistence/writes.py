@@ -307,5 +307,5 @@ def _write_restock(conn: Connection, sale_id: str, event: Event) -> list[str]:
                     WHERE order_id = :order AND product_id = :product"""),
             {"order": order_id, "product": product, "qty": qty},
         )
-    conn.execute(text("UPDATE refunds SET restocked = true WHERE id = :id"), {"id": event.command})
+    conn.execute(text("UPDATE refunds SET restocked = true, due = false WHERE id = :id"), {"id": event.command})
     return [order_id]

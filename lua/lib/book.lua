@@ -10,6 +10,10 @@ local counter = {held = 'held', paying = 'held', sold = 'sold', released = 'avai
 local live = {held = true, paying = true}
 local counted = {held = true, paying = true, sold = true}
 
+-- Values that one command gets at most. Lua's stack has room for 8,000, and an error in the middle of the writes would tear the book. Even,
+-- so that a field and its value stay together.
+local at_once = 4000
+
 local stock, records, packed, customers = {}, {}, {}, {}
 local events, hold_writes, deadline_writes, command_writes = {}, {}, {}, {}
 local payments_added, payments_dropped = {}, {}
@@ -79,11 +83,13 @@ end
 
 -- Read what many requests need with one command a hash.
 local function prefetch(tokens, fields)
-  if #tokens > 0 then
-    for i, bytes in ipairs(redis.call('HMGET', HOLDS, unpack(tokens))) do packed[tokens[i]] = bytes end
+  for first = 1, #tokens, at_once do
+    local found = redis.call('HMGET', HOLDS, unpack(tokens, first, math.min(first + at_once - 1, #tokens)))
+    for i, bytes in ipairs(found) do packed[tokens[first + i - 1]] = bytes end
   end
-  if #fields > 0 then
-    for i, value in ipairs(redis.call('HMGET', CUSTOMERS, unpack(fields))) do read_customer(fields[i], value) end
+  for first = 1, #fields, at_once do
+    local found = redis.call('HMGET', CUSTOMERS, unpack(fields, first, math.min(first + at_once - 1, #fields)))
+    for i, value in ipairs(found) do read_customer(fields[first + i - 1], value) end
   end
 end
 
@@ -171,7 +177,9 @@ local function emit_holds(kind, tokens)
 end
 
 local function write(command, key, values)
-  if #values > 0 then redis.call(command, key, unpack(values)) end
+  for first = 1, #values, at_once do
+    redis.call(command, key, unpack(values, first, math.min(first + at_once - 1, #values)))
+  end
 end
 
 -- Write all that was decided: the events first, for they are the only write that could be refused.
