@@ -10,6 +10,7 @@ import os
 import secrets
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from sandbox.servers import EmbeddedRedis
@@ -59,16 +60,17 @@ def _number(text: str | None) -> int | None:
     return int(text) if text and text.isdigit() else None
 
 
-class _progress:  # noqa: N801 - a function with a memory
-    """A line every ten seconds."""
+def _progress() -> Callable[[Run], None]:
+    """Prints a line every ten seconds."""
+    due = 10.0
 
-    def __init__(self) -> None:
-        self._next = 10.0
-
-    def __call__(self, done: Run) -> None:
-        if done.seconds >= self._next:
-            self._next += 10.0
+    def tell(done: Run) -> None:
+        nonlocal due
+        if done.seconds >= due:
+            due += 10.0
             print(f"{done.seconds:6.0f} s  {done.steps:,} steps", flush=True)
+
+    return tell
 
 
 if __name__ == "__main__":
