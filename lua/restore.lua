@@ -21,20 +21,25 @@ local function fits(record)
   return true
 end
 
-local expired, unknown = {}, {}
+local expired, unknown = {}, {}  -- the unknown as they were: a drain may stop before the event that ends them
 for _, hold in ipairs(arg.holds) do
   local token, record = hold[1], hold[2]
   local status = record[STATUS]
+  if arg.known == 0 then
+    unknown[#unknown + 1] = token
+    unknown[#unknown + 1] = cmsgpack.pack(record)
+  end
   if live[status] and not fits(record) then
     status = 'expired'
     expired[#expired + 1] = token
   end
   record[STATUS] = false
   become(token, record, status)
-  if arg.known == 0 then unknown[#unknown + 1] = token end
 end
-emit_holds('held', unknown)
-emit_holds('paying', unknown)
+if #unknown > 0 then
+  emit('held', unknown)
+  emit('paying', unknown)
+end
 emit_holds('expired', expired)
 for _, id in ipairs(arg.commands) do
   command_writes[#command_writes + 1] = id

@@ -32,8 +32,8 @@ class Follower:
     def follow(self, event: Event) -> None:
         """Raises ``AssertionError`` where the event is not the next one, or sells what is not there."""
         assert event.position == Position(self.position.epoch, self.position.seq + 1), (event.position, self.position)
-        if event.kind is Kind.HELD and any(record.status == "expired" for record in event.holds.values()):
-            self.short = True  # a hold that was lost and does not fit: its end is the call's next event
+        if event.kind is Kind.HELD and any(record.status == "paying" for record in event.holds.values()):
+            self.short = True  # a hold that was lost may not fit: then its end is among the next events
         self.projection.apply(event)
         assert not self.projection.refused, f"{event.position.entry} sold more than there is"
         self.projection.movements.clear()

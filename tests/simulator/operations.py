@@ -158,10 +158,9 @@ class Operations(Book):
                 self.put(token, replace(record, status="expired"), brought)
             else:
                 self.put(token, record, brought)
-        if not known:
-            tokens = [token for token, _ in holds]
-            self.emit_holds(Kind.HELD, tokens)
-            self.emit_holds(Kind.PAYING, tokens)
+        if holds and not known:
+            self.emit(Kind.HELD, holds=dict(holds))
+            self.emit(Kind.PAYING, holds=dict(holds))
         self.emit_holds(Kind.EXPIRED, expired)
         self.commands |= dict.fromkeys(commands, 0)
         self.version += 1
