@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, select, text, update
 from engine import commands, ids, keys
 from engine.command import Client, run
 from engine.commands import ResetItem
+from engine.events import position_of
 from engine.outcomes import Outcome
 from engine.records import HoldRecord, Line, Position
 from engine.shapes import to_ms
@@ -95,17 +96,12 @@ def _judge(redis: Client, sale_id: str, cursor: Position, mark: str, values: Any
     if cursor.seq:
         if not entry:
             first: Any = redis.xrange(keys.events(sale_id), count=1)
-            trimmed = first and _position(first[0][0]) > cursor
+            trimmed = first and position_of(first[0][0]) > cursor
             return Lineage.POSTGRES_WENT_BACK if trimmed else Lineage.REDIS_LOST_DATA
         if entry[0][1][b"mark"].decode() != mark:
             return Lineage.REDIS_LOST_DATA
     # Fenced with its history intact: a rebuild was cut off before its end, or somebody fenced it by hand.
     return Lineage.REDIS_LOST_DATA if fenced else Lineage.INTACT
-
-
-def _position(entry_id: bytes) -> Position:
-    epoch, _, seq = entry_id.decode().partition("-")
-    return Position(int(epoch), int(seq))
 
 
 def rebuild_if_lost(db: Engine, redis: Client, sale_id: str) -> Rebuilt | None:

@@ -12,8 +12,8 @@ MAX_LINES = 400
 # Spelled in pieces, so that this file does not name them itself.
 HOSTS = (
     "pypi" + ".org",
-    "pythonhosted" + ".org",
-    "registry.npmjs" + ".org",
+    "python" + "hosted.org",
+    "registry." + "npmjs.org",
     "deb.debian" + ".org",
     "proxy.golang" + ".org",
 )
