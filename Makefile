@@ -67,9 +67,9 @@ migrate: $(STAMP)  ## bring FLASHSALE_DATABASE_URL to the current schema
 	@$(BIN)/flashsale migrate $(ARGS)
 
 lock: $(STAMP)  ## resolve the dependencies anew: ARGS=--upgrade, or ARGS="--upgrade-package NAME"
-	$(LOCK) pyproject.toml -o requirements.lock $(ARGS)
+	$(LOCK) pyproject.toml --extra traces -o requirements.lock $(ARGS)
 	$(LOCK) --group pyproject.toml:build -o requirements-build.lock $(ARGS)
-	$(LOCK) pyproject.toml --extra sandbox --extra dev --group pyproject.toml:build -o requirements-dev.lock $(ARGS)
+	$(LOCK) pyproject.toml --extra sandbox --extra traces --extra dev --group pyproject.toml:build -o requirements-dev.lock $(ARGS)
 
 clean:  ## remove .venv, caches and build output; sales in .flashsale stay
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
