@@ -44,7 +44,12 @@ class Metrics:
             buckets=_SIZES,
             registry=self.registry,
         )
-        self.on_batch = self._batches.observe
+        self._calls = Histogram(
+            "flashsale_hold_batch_duration_seconds",
+            "Time from sending a batch of holds to Redis to its answer.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         provider = Counter(
             "flashsale_provider_events_total",
             "What happened on the API's way to the payment provider.",
@@ -71,6 +76,11 @@ class Metrics:
             )
         histogram.observe(seconds)
         counter.inc()
+
+    def on_batch(self, size: int, seconds: float) -> None:
+        """Count a script call that took ``size`` holds."""
+        self._batches.observe(size)
+        self._calls.observe(seconds)
 
     def on_provider(self, name: str) -> None:
         """Count what happened to a call to the payment provider."""

@@ -3,6 +3,7 @@ while it is in flight is the next one. No timer: with nobody waiting, a request 
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -41,9 +42,9 @@ class Batcher:
         *,
         batch_max: int = 256,
         queue_max: int = 4096,
-        on_batch: Callable[[int], None] | None = None,
+        on_batch: Callable[[int, float], None] | None = None,
     ) -> None:
-        """``on_batch`` is told the size of each batch that is sent."""
+        """``on_batch`` is told of each batch that was answered: its size, and the seconds until its answer."""
         self._client = client
         self._batch_max = batch_max
         self._queue_max = queue_max
@@ -90,8 +91,7 @@ class Batcher:
     async def _send(self, sale_id: str, batch: list[_Waiting]) -> None:
         if not batch:
             return
-        if self._on_batch:
-            self._on_batch(len(batch))
+        began = time.perf_counter()
         try:
             answers = await self._ask(commands.hold(sale_id, [waiting.request for waiting in batch]))
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody is left waiting
@@ -99,6 +99,8 @@ class Batcher:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(error)
             return
+        if self._on_batch:
+            self._on_batch(len(batch), time.perf_counter() - began)
         for waiting, answer in zip(batch, answers, strict=True):
             if not waiting.answer.done():
                 waiting.answer.set_result(answer)

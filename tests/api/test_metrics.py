@@ -98,6 +98,18 @@ def test_the_calls_of_the_api_itself_are_counted(shop: Shop, api_url: str) -> No
     assert found['flashsale_provider_events_total{event="declined"}'] == 0
 
 
+def test_the_calls_of_the_hold_script_are_measured(shop: Shop, api_url: str) -> None:
+    shop.load(product("sock", 9))
+    shop.hold(sock=1)
+    shop.hold("bob", sock=1)
+    deadline = time.monotonic() + 10
+    while (found := scrape(api_url))["flashsale_hold_batch_duration_seconds_count"] < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert found["flashsale_hold_batch_size_sum"] == 2
+    assert 0 < found["flashsale_hold_batch_duration_seconds_sum"] < 10
+
+
 def test_a_scrape_without_postgres_says_the_rest(settings: Settings, redis_client: Redis) -> None:
     redis_client.hset(METRICS_KEY, "calls", 7)
     with serving(replace(settings, database_url="postgresql://nobody@127.0.0.1:9/none")) as url:

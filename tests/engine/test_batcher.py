@@ -46,7 +46,7 @@ def test_400_contenders_101_units_each_its_own_answer(stocked: str) -> None:
     async def rush() -> None:
         sizes: list[int] = []
         async with _Opened(stocked) as client:
-            batcher = Batcher(client, batch_max=64, on_batch=sizes.append)
+            batcher = Batcher(client, batch_max=64, on_batch=lambda size, _: sizes.append(size))
             requests = [request(f"customer-{n}") for n in range(400)]
             answers = await asyncio.gather(*(batcher.take("bf", each) for each in requests))
             won = [(r, a) for r, a in zip(requests, answers, strict=True) if a.outcome is Outcome.HELD]
