@@ -44,12 +44,12 @@ def _show(db: Engine, redis: Client, row: Row[Any]) -> shapes.Sale:
     if row.retired_at is None:
         shown = run(redis, commands.show(row.id))
         if shown.sale is not None:
-            drain = shapes.Drain(shown.position.seq, cursor.seq, _lag_seconds(redis, row.id, cursor, shown))
+            drain = shapes.Drain(shown.position.seq, cursor.seq, lag_seconds(redis, row.id, cursor, shown))
             return shapes.sale(shown.sale, shown.products.values(), shown.now_ms, drain)
     return _show_from_postgres(db, row, cursor)
 
 
-def _lag_seconds(redis: Client, sale_id: str, cursor: Position, shown: commands.Shown) -> float:
+def lag_seconds(redis: Client, sale_id: str, cursor: Position, shown: commands.Shown) -> float:
     """The age of the oldest event that is not drained."""
     if shown.position <= cursor:
         return 0.0
