@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from persistence.drift import Promise
 from persistence.figures import Figures, SaleFigures
 
 
@@ -17,6 +18,7 @@ class Gauges(Collector):
         self.workers: dict[str, int] | None = None
         self.figures: Figures | None = None
         self.sales: dict[str, SaleFigures] | None = None
+        self.promises: Mapping[Promise, int] | None = None
 
     def collect(self) -> Iterator[Metric]:
         """Every family, also without samples."""
@@ -29,6 +31,12 @@ class Gauges(Collector):
         for name, number in (self.workers or {}).items():
             calls.add_metric([name], number)
         yield calls
+        yield _family(
+            "flashsale_promise_breaches",
+            "What breaks one of the four promises: each must be 0.",
+            {str(promise): number for promise, number in (self.promises or {}).items()},
+            "promise",
+        )
         yield _single(
             "flashsale_orders_refused",
             "Paid orders that Postgres's last guard refused: each would have been oversold, and its money goes back.",
@@ -43,6 +51,12 @@ class Gauges(Collector):
             "flashsale_webhook_events",
             "Stored payment events that were not handled, by status.",
             figures.webhook_events if figures else {},
+            "status",
+        )
+        yield _family(
+            "flashsale_oldest_webhook_event_seconds",
+            "Age of the oldest stored payment event that was not handled, by status; 0 for none.",
+            figures.oldest_webhook_seconds if figures else {},
             "status",
         )
         yield _single(
@@ -60,6 +74,12 @@ class Gauges(Collector):
             "flashsale_drain_lag_events",
             "Events of a sale that are in Redis and not in Postgres yet.",
             {sale_id: sale.lag_events for sale_id, sale in sales.items() if sale.lag_events is not None},
+            "sale",
+        )
+        yield _family(
+            "flashsale_drain_lag_seconds",
+            "Age of a sale's oldest event that is not in Postgres yet; 0 for none.",
+            {sale_id: sale.lag_seconds for sale_id, sale in sales.items() if sale.lag_seconds is not None},
             "sale",
         )
         yield _family(

@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, H
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from api.gauges import Gauges
+from api.pools import Pools, forget_dead
 from payments.provider import Counters
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -57,6 +58,7 @@ class Metrics:
             registry=self.registry,
         )
         self._provider = {name: provider.labels(name) for name in Counters.NAMES}
+        self.pools = Pools(self.registry)
         self.gauges = Gauges()
         self.registry.register(self.gauges)
         self._of_route: dict[tuple[str, str], Histogram] = {}
@@ -88,8 +90,10 @@ class Metrics:
 
     def text(self) -> bytes:
         """Everything in Prometheus's text format, of all processes where there are several."""
-        if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if not folder:
             return generate_latest(self.registry)
+        forget_dead(folder)
         everybody = CollectorRegistry()
         MultiProcessCollector(everybody)  # type: ignore[no-untyped-call]
         everybody.register(self.gauges)

@@ -12,6 +12,7 @@ import structlog
 from api.auth import admin_guard, shop_guard
 from api.catalogue import Catalogue
 from api.metrics import Metrics
+from api.pools import Use
 from api.reads import Reads, Together
 from api.scrape import Scrape
 from api.threads import Threads
@@ -72,12 +73,26 @@ class Services:
             settings=settings,
             wake=self.wake,
         )
-        self.scrape = Scrape(metrics, self.quick, db=self.db, redis=self._sync_redis, queue=self._queue)
+        self.scrape = Scrape(
+            metrics,
+            self.quick,
+            db=self.db,
+            redis=self._sync_redis,
+            queue=self._queue,
+            grace_seconds=settings.payment_grace_seconds,
+        )
         self._standings: Together[str, Standing | None] = Together(self._read_standing)
         self._products: Together[str, OldProduct | None] = Together(self._read_product)
         self._secret: bytes | None = None
         self._secrets: Together[None, bytes] = Together(self._read_secret)
         self._start = asyncio.create_task(self._warm())
+        pools = {
+            "read": self.quick.use,
+            "money": self.slow.use,
+            "database": self._use_of_database,
+            "holds": lambda: Use(0, settings.hold_queue_max, self.batcher.waiting),
+        }
+        self._watch = asyncio.create_task(metrics.pools.watch(pools))
 
     def wake(self) -> None:
         """Tell the payments' workers that something is due. A lost wake-up costs them a moment, nothing else."""
@@ -109,6 +124,11 @@ class Services:
             raise Refusal("unavailable", "The database is not migrated yet.", retry_after=1) from error
         return self._secret
 
+    def _use_of_database(self) -> Use:
+        pool = self.db.pool
+        assert isinstance(pool, sqlalchemy.QueuePool)
+        return Use(pool.checkedout(), pool.size())
+
     async def _warm(self) -> None:
         """Ask for what the first requests need. Whoever is away is asked again by those requests."""
         try:
@@ -120,6 +140,7 @@ class Services:
     async def close(self) -> None:
         """Finish what is under way; then let go of every connection."""
         self._start.cancel()
+        self._watch.cancel()
         self.scrape.close()
         await self.batcher.close()
         await self.slow.close()

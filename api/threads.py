@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
+from api.pools import Use
 from engine.batcher import Overloaded
 
 P = ParamSpec("P")
@@ -18,6 +19,7 @@ class Threads:
 
     def __init__(self, name: str, *, size: int, queue_max: int, seconds: float) -> None:
         self._pool = ThreadPoolExecutor(size, thread_name_prefix=name)
+        self._size = size
         self._room = size + queue_max
         self._seconds = seconds
         self._running: set[Future[Any]] = set()
@@ -37,6 +39,11 @@ class Threads:
         except (TimeoutError, asyncio.CancelledError):
             running.cancel()
             raise
+
+    def use(self) -> Use:
+        """How many calls run and wait."""
+        busy = min(len(self._running), self._size)
+        return Use(busy, self._size, len(self._running) - busy)
 
     async def close(self) -> None:
         """Wait until every call that began has ended."""

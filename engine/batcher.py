@@ -52,6 +52,11 @@ class Batcher:
         self._lanes: dict[str, _Lane] = {}
         self._waiting = 0
 
+    @property
+    def waiting(self) -> int:
+        """Requests that were not sent yet."""
+        return self._waiting
+
     async def take(self, sale_id: str, request: HoldRequest) -> HoldAnswer:
         """Raises ``Overloaded`` at once where the queue is full, and ``RedisError`` where Redis did not answer: then
         the same request (the same token) may be sent again.

@@ -21,22 +21,24 @@ _NOTHING: Final = Position(1, 0)
 
 
 class SaleFigures(msgspec.Struct, frozen=True):
-    """``lag_events``: how many Postgres does not have yet, None where Redis has lost some. ``fenced``: only reads are
-    answered.
+    """``lag_events``: how many Postgres does not have yet, and ``lag_seconds`` the age of the oldest of them; None
+    where Redis has lost some. ``fenced``: only reads are answered.
     """
 
     lag_events: int | None
+    lag_seconds: float | None
     fenced: bool
 
 
 class Figures(msgspec.Struct, frozen=True):
     """Counts of rows, by their word where there are several; every word is there. ``oldest_authorisation_seconds`` is
-    0 where no authorised money waits to be captured.
+    0 where no authorised money waits to be captured, ``oldest_webhook_seconds`` where no event of that status is.
     """
 
     orders_refused: int
     events_set_aside: int
     webhook_events: dict[str, int]
+    oldest_webhook_seconds: dict[str, float]
     oldest_authorisation_seconds: float
     payments_due: dict[str, int]
     cursors: dict[str, Position]
@@ -52,27 +54,41 @@ def read(db: Engine) -> Figures:
             webhook_events=_counts(
                 conn, webhook_events.c.status, EVENT_STATUSES, webhook_events.c.handled_at.is_(None)
             ),
+            oldest_webhook_seconds=_oldest_webhooks(conn),
             oldest_authorisation_seconds=_oldest_authorisation(conn),
             payments_due=_counts(conn, payments.c.due, DUES, payments.c.due.is_not(None)),
             cursors=_cursors(conn),
         )
 
 
-def read_sales(redis: Client, drained: dict[str, Position]) -> dict[str, SaleFigures]:
+def read_sales(redis: Client, drained: dict[str, Position], now_seconds: float) -> dict[str, SaleFigures]:
     """Each of those sales as it stands in Redis. Raises ``RedisError``."""
     pipeline = redis.pipeline(transaction=False)
-    for sale_id in drained:
+    for sale_id, cursor in drained.items():
         pipeline.hmget(keys.sale(sale_id), "epoch", "seq", "fenced")
+        pipeline.xrange(keys.events(sale_id), min=f"({cursor.entry}", count=1)
     answers = pipeline.execute() if drained else []
-    return {sale_id: _sale(cursor, *values) for (sale_id, cursor), values in zip(drained.items(), answers, strict=True)}
+    found = {}
+    for at, (sale_id, cursor) in enumerate(drained.items()):
+        found[sale_id] = _sale(cursor, answers[2 * at + 1], now_seconds, *answers[2 * at])
+    return found
 
 
-def _sale(cursor: Position, epoch: bytes | None, seq: bytes | None, fenced: bytes | None) -> SaleFigures:
+def _sale(
+    cursor: Position,
+    next_entries: list[Any],
+    now_seconds: float,
+    epoch: bytes | None,
+    seq: bytes | None,
+    fenced: bytes | None,
+) -> SaleFigures:
     if epoch is None or seq is None:
-        return SaleFigures(None, fenced=cursor > _NOTHING)
+        return SaleFigures(None, None, fenced=cursor > _NOTHING)
     there = Position(int(epoch), int(seq))
-    lag = there.seq - cursor.seq if there.epoch == cursor.epoch and there >= cursor else None
-    return SaleFigures(lag, fenced=fenced == b"1")
+    if there.epoch != cursor.epoch or there < cursor:
+        return SaleFigures(None, None, fenced=fenced == b"1")
+    waited = now_seconds - int(next_entries[0][1][b"at"]) / 1000 if next_entries else 0.0
+    return SaleFigures(there.seq - cursor.seq, max(waited, 0.0), fenced=fenced == b"1")
 
 
 def _count(conn: Connection, table: Any, *where: Any) -> int:
@@ -82,6 +98,16 @@ def _count(conn: Connection, table: Any, *where: Any) -> int:
 def _counts(conn: Connection, column: Any, words: tuple[str, ...], where: Any) -> dict[str, int]:
     rows = conn.execute(select(column, func.count()).where(where).group_by(column))
     return dict.fromkeys(words, 0) | {row[0]: row[1] for row in rows}
+
+
+def _oldest_webhooks(conn: Connection) -> dict[str, float]:
+    row = webhook_events.c
+    rows = conn.execute(
+        select(row.status, func.extract("epoch", func.now() - func.min(row.received_at)))
+        .where(row.handled_at.is_(None))
+        .group_by(row.status)
+    )
+    return dict.fromkeys(EVENT_STATUSES, 0.0) | {status: float(seconds) for status, seconds in rows}
 
 
 def _oldest_authorisation(conn: Connection) -> float:

@@ -1,22 +1,29 @@
 """What a scrape says of the stores, and that it says what it can where one of them is away."""
 
 import asyncio
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
 import sqlalchemy
 from redis import Redis
 
+from api.pools import forget_dead
 from api.scrape import Kept
+from api.services import MONEY_THREADS, READ_THREADS
 from engine import keys
 from engine.records import Position
 from engine.settings import Settings
 from payments.tally import METRICS_KEY
 from persistence import database, drain
+from persistence.promises import PROMISES
 from tests.api.server import Shop, product, serving
 
 
@@ -66,12 +73,15 @@ def test_a_scrape_says_how_the_stores_stand(
     )
     with serving(settings) as url:
         found = scrape(url)
+    assert 0 < found['flashsale_drain_lag_seconds{sale="bf"}'] < 600
+    assert found['flashsale_oldest_webhook_event_seconds{status="parked"}'] < 600
     assert 3600 <= found.pop("flashsale_oldest_authorisation_seconds") < 3700, "the cancelled order's is being voided"
     wanted = {
         "flashsale_orders_refused": 1,
         "flashsale_events_set_aside": 1,
         'flashsale_webhook_events{status="parked"}': 1,
         'flashsale_webhook_events{status="stored"}': 0,
+        'flashsale_oldest_webhook_event_seconds{status="stored"}': 0,
         'flashsale_payments_due{due="capture"}': 1,
         'flashsale_payments_due{due="void"}': 0,
         'flashsale_drain_lag_events{sale="bf"}': 2,
@@ -110,12 +120,49 @@ def test_the_calls_of_the_hold_script_are_measured(shop: Shop, api_url: str) -> 
     assert 0 < found["flashsale_hold_batch_duration_seconds_sum"] < 10
 
 
+def test_the_promises_of_a_sale_that_goes_well_are_kept(shop: Shop, api_url: str) -> None:
+    shop.load(product("sock", 3))
+    shop.order(shop.hold(sock=1))
+    shop.hold("bob", sock=2)
+    found = scrape(api_url)
+    assert {found[f'flashsale_promise_breaches{{promise="{promise}"}}'] for promise in PROMISES} == {0}
+
+
+def test_pools_say_how_full_they_are(shop: Shop, settings: Settings, api_url: str) -> None:
+    deadline = time.monotonic() + 10
+    while 'flashsale_pool_size{pool="money"}' not in (found := scrape(api_url)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    sizes = {pool: found[f'flashsale_pool_size{{pool="{pool}"}}'] for pool in ("read", "money", "database", "holds")}
+    assert sizes == {
+        "read": READ_THREADS,
+        "money": MONEY_THREADS,
+        "database": settings.database_pool_size,
+        "holds": settings.hold_queue_max,
+    }
+    assert found['flashsale_pool_waiting{pool="money"}'] == 0
+    assert found['flashsale_pool_busy{pool="database"}'] <= settings.database_pool_size
+
+
+def test_the_gauges_of_a_process_that_died_are_forgotten(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for pid in (dead.pid, os.getpid()):
+        (tmp_path / f"gauge_livesum_{pid}.db").touch()
+    forget_dead(str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == [f"gauge_livesum_{os.getpid()}.db"]
+
+
 def test_a_scrape_without_postgres_says_the_rest(settings: Settings, redis_client: Redis) -> None:
     redis_client.hset(METRICS_KEY, "calls", 7)
     with serving(replace(settings, database_url="postgresql://nobody@127.0.0.1:9/none")) as url:
         found = scrape(url)
     assert found['flashsale_worker_provider_events_total{event="calls"}'] == 7
-    assert not [name for name in found if name.startswith(("flashsale_orders", "flashsale_sale", "flashsale_payments"))]
+    assert not [
+        name
+        for name in found
+        if name.startswith(("flashsale_orders", "flashsale_sale", "flashsale_payments", "flashsale_promise"))
+    ]
 
 
 def test_a_scrape_without_redis_says_the_rest(settings: Settings) -> None:
