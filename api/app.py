@@ -65,3 +65,4 @@ def _check(settings: Settings) -> None:
     for name in ("redis_url", "database_url", "stripe_secret_key", "stripe_webhook_secret"):
         if not getattr(settings, name):
             raise SettingError(f"the API needs FLASHSALE_{name.upper()}")
+    _ = settings.queue_url

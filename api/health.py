@@ -9,8 +9,10 @@ from sqlalchemy import text
 
 from api.services import Services
 from api.wire import JSON, Answer
+from engine.cluster import AsyncCluster
 from persistence.migrate import NewerSchema, pending
 
+AWAY: Final = "away"
 CHECK_SECONDS: Final = 1.0
 """A server that needs longer to say that it is there counts as away: probes themselves wait about so long."""
 
@@ -24,17 +26,17 @@ class Health(msgspec.Struct, frozen=True):
 
 async def ready(services: Services) -> Answer:
     """``GET /health/ready``: 200 where holds can be taken, else 503. That needs no Postgres: where only it is away
-    orders wait, and the status is ``degraded``.
+    orders wait, and the status is ``degraded``; so it is where some primaries of a cluster are away, whose sales wait.
     """
     redis, postgres = await asyncio.gather(
-        _check(services.redis.ping()), _check(services.quick.run(_check_postgres, services))
+        _check(_check_redis(services)), _check(services.quick.run(_check_postgres, services))
     )
     checks = {"redis": redis, "postgres": postgres}
     if services.leaving:
         return _answer(503, Health("leaving", checks))
-    if redis != "ok" or not services.migrated:
+    if redis == AWAY or not services.migrated:
         return _answer(503, Health("not_ready", checks))
-    return _answer(200, Health("ready" if postgres == "ok" else "degraded", checks))
+    return _answer(200, Health("ready" if redis == postgres == "ok" else "degraded", checks))
 
 
 def live() -> Answer:
@@ -51,8 +53,19 @@ async def _check(probe: Awaitable[object]) -> str:
         async with asyncio.timeout(CHECK_SECONDS):
             found = await probe
     except Exception:  # noqa: BLE001 - whatever it is, the server cannot be used
-        return "away"
+        return AWAY
     return found if isinstance(found, str) else "ok"
+
+
+async def _check_redis(services: Services) -> str:
+    client = services.redis
+    if not isinstance(client, AsyncCluster):
+        await client.ping()
+        return "ok"
+    answered, primaries = await client.count_primaries()
+    if not answered:
+        return AWAY
+    return "ok" if answered == primaries else f"{primaries - answered} of {primaries} primaries away"
 
 
 def _check_postgres(services: Services) -> str:

@@ -54,7 +54,7 @@ class Services:
         self.shop = shop_guard(settings.shop_token)
         self.redis = connections.connect_async(settings.redis_url)
         self._sync_redis = connections.connect(settings.redis_url)
-        self._queue = connections.connect(settings.queue_redis_url or settings.redis_url)
+        self._queue = connections.connect(settings.queue_url)
         self.db: sqlalchemy.Engine = database.connect(settings.database_url, settings.database_pool_size)
         self.reads = Reads(self.redis)
         self.catalogue = Catalogue(self.redis)

@@ -14,6 +14,7 @@ import redis.retry
 import redis.sentinel
 from redis.backoff import NoBackoff
 
+from engine.cluster import AsyncCluster, Cluster
 from engine.command import AsyncClient, Client
 from engine.settings import SettingError
 
@@ -30,7 +31,7 @@ def connect(url: str, *, reply_timeout_seconds: float | None = _REPLY_TIMEOUT_SE
     match _scheme(url):
         case "redis+cluster":
             nodes = [redis.cluster.ClusterNode(*host) for host in _hosts(url, 6379)]  # type: ignore[no-untyped-call]
-            return redis.RedisCluster(startup_nodes=nodes, **options, **_login(url))
+            return Cluster(startup_nodes=nodes, **options, **_login(url))
         case "redis+sentinel":
             return cast(redis.Redis, _master(redis.sentinel.Sentinel, url, options))
         case _:
@@ -43,7 +44,7 @@ def connect_async(url: str, *, reply_timeout_seconds: float | None = _REPLY_TIME
     match _scheme(url):
         case "redis+cluster":
             nodes = [redis.asyncio.cluster.ClusterNode(host, port) for host, port in _hosts(url, 6379)]
-            return redis.asyncio.RedisCluster(startup_nodes=nodes, **options, **_login(url))
+            return AsyncCluster(startup_nodes=nodes, **options, **_login(url))
         case "redis+sentinel":
             return cast(redis.asyncio.Redis, _master(redis.asyncio.sentinel.Sentinel, url, options))
         case _:

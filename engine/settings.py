@@ -69,7 +69,20 @@ class Settings:
         """Every variable that is read, as ``FLASHSALE_...``."""
         return [PREFIX + each.name.upper() for each in fields(cls)]
 
+    @property
+    def queue_url(self) -> str:
+        """Where RQ's jobs, slots and wake-ups are. Raises ``SettingError`` where that is a cluster, which RQ cannot
+        use.
+        """
+        url = self.queue_redis_url or self.redis_url
+        if url.startswith("redis+cluster://"):
+            raise SettingError(
+                "RQ cannot use a cluster: set FLASHSALE_QUEUE_REDIS_URL to a redis:// or redis+sentinel:// server"
+            )
+        return url
+
     def _check(self) -> None:
+        _ = self.queue_url
         if self.capture_method not in ("manual", "automatic"):
             raise SettingError(f"FLASHSALE_CAPTURE_METHOD is manual or automatic, not {self.capture_method!r}")
         if self.hold_batch_max > 1000:

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Engine, func, select, text
 
 from engine import keys
 from engine.command import Client
+from engine.heads import ask_each
 from engine.records import Position
 from persistence.tables import cursors, orders, payments, sales, set_aside, webhook_events
 
@@ -62,16 +63,14 @@ def read(db: Engine) -> Figures:
 
 
 def read_sales(redis: Client, drained: dict[str, Position], now_seconds: float) -> dict[str, SaleFigures]:
-    """Each of those sales as it stands in Redis. Raises ``RedisError``."""
-    pipeline = redis.pipeline(transaction=False)
-    for sale_id, cursor in drained.items():
+    """Those of the sales whose server answers, as they stand in Redis. Raises ``RedisError`` where none does."""
+
+    def ask(pipeline: Any, sale_id: str) -> None:
         pipeline.hmget(keys.sale(sale_id), "epoch", "seq", "fenced")
-        pipeline.xrange(keys.events(sale_id), min=f"({cursor.entry}", count=1)
-    answers = pipeline.execute() if drained else []
-    found = {}
-    for at, (sale_id, cursor) in enumerate(drained.items()):
-        found[sale_id] = _sale(cursor, answers[2 * at + 1], now_seconds, *answers[2 * at])
-    return found
+        pipeline.xrange(keys.events(sale_id), min=f"({drained[sale_id].entry}", count=1)
+
+    answers, _ = ask_each(redis, drained, ask)
+    return {sale_id: _sale(drained[sale_id], entry, now_seconds, *at) for sale_id, (at, entry) in answers.items()}
 
 
 def _sale(

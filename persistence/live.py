@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
+from redis.exceptions import RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -160,11 +161,19 @@ def read_sales(
     redis: Client, rows: Rows | None, known: Sequence[str] = (), grace_seconds: int = GRACE_SECONDS
 ) -> list[LiveSale]:
     """The newest sales that Redis has, as they are now. Without ``rows``, ``known`` names them; without either, the
-    sales that products are in. Raises ``RedisError``.
+    sales that products are in. A sale whose server of a cluster is away is left out. Raises ``RedisError`` where none
+    answers.
     """
     sale_ids = list(rows.cursors) if rows else list(known) or _claiming(redis)
     stranded_ms = STRANDED_MS + grace_seconds * 1000
-    found = (_read_sale(redis, sale_id, rows, stranded_ms) for sale_id in sale_ids[:SALES_MAX])
+    found, away = [], None
+    for sale_id in sale_ids[:SALES_MAX]:
+        try:
+            found.append(_read_sale(redis, sale_id, rows, stranded_ms))
+        except RedisError as error:
+            away = error
+    if away and not found:
+        raise away
     return [sale for sale in found if sale is not None]
 
 

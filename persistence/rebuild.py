@@ -3,7 +3,7 @@ Redis again as Postgres knows it, under the next epoch. A rebuild can be stopped
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -15,6 +15,7 @@ from engine import commands, ids, keys
 from engine.command import Client, run
 from engine.commands import ResetItem
 from engine.events import position_of
+from engine.heads import read_heads
 from engine.outcomes import Outcome
 from engine.records import HoldRecord, Line, Position
 from engine.shapes import to_ms
@@ -66,42 +67,24 @@ class Rebuilt:
 
 
 def lineage(redis: Client, sale_id: str, cursor: Position, mark: str) -> Lineage:
-    """What Redis's sale is to the one that was drained up to ``cursor``."""
-    return lineages(redis, {sale_id: (cursor, mark)})[sale_id]
-
-
-def lineages(redis: Client, cursors: Mapping[str, tuple[Position, str]]) -> dict[str, Lineage]:
-    """Find each cursor's entry in its stream again, with its mark: two reads a sale in one go, so cheap enough for
-    twice a second. Raises ``RedisError``.
-    """
-    pipeline = redis.pipeline(transaction=False)
-    for sale_id, (cursor, _) in cursors.items():
-        pipeline.hmget(keys.sale(sale_id), ["epoch", "seq", "fenced"])
-        pipeline.xrange(keys.events(sale_id), min=cursor.entry, max=cursor.entry)
-    answers = iter(pipeline.execute())
-    return {
-        sale_id: _judge(redis, sale_id, cursor, mark, values, entry)
-        for (sale_id, (cursor, mark)), values, entry in zip(cursors.items(), answers, answers, strict=True)
-    }
-
-
-def _judge(redis: Client, sale_id: str, cursor: Position, mark: str, values: Any, entry: Any) -> Lineage:
-    if values[0] is None:
+    """What Redis's sale is to the one that was drained up to ``cursor``. Raises ``RedisError``."""
+    heads, _ = read_heads(redis, [sale_id])
+    head = heads[sale_id]
+    at = head.position
+    if at is None or at < cursor:
         return Lineage.REDIS_LOST_DATA
-    at, fenced = Position(int(values[0]), int(values[1] or 0)), values[2] == b"1"
     if at.epoch > cursor.epoch:
         return Lineage.POSTGRES_WENT_BACK
-    if at.epoch < cursor.epoch or at.seq < cursor.seq:
-        return Lineage.REDIS_LOST_DATA
     if cursor.seq:
-        if not entry:
+        stream: Any = redis.xrange(keys.events(sale_id), min=cursor.entry, max=cursor.entry)
+        if not stream:
             first: Any = redis.xrange(keys.events(sale_id), count=1)
             trimmed = first and position_of(first[0][0]) > cursor
             return Lineage.POSTGRES_WENT_BACK if trimmed else Lineage.REDIS_LOST_DATA
-        if entry[0][1][b"mark"].decode() != mark:
+        if stream[0][1][b"mark"].decode() != mark:
             return Lineage.REDIS_LOST_DATA
     # Fenced with its history intact: a rebuild was cut off before its end, or somebody fenced it by hand.
-    return Lineage.REDIS_LOST_DATA if fenced else Lineage.INTACT
+    return Lineage.REDIS_LOST_DATA if head.fenced else Lineage.INTACT
 
 
 def rebuild_if_lost(db: Engine, redis: Client, sale_id: str) -> Rebuilt | None:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from engine import keys
 from engine.command import Client
+from engine.heads import read_heads
 from persistence.drain import Astray, drain_once
 from workers.fence import Fence
 from workers.sales import Cursor, Every, read_cursors
@@ -82,18 +83,32 @@ class Drainer:
     def _read_news(self, awake: set[str], *, wait: bool) -> set[str]:
         """The sales with an event behind their cursor."""
         order = list(awake)
-        one_server = isinstance(self._redis, redis.Redis)
-        if order and one_server and len(order) <= STREAMS_MAX:
+        if not isinstance(self._redis, redis.Redis):
+            found = self._compare_heads(order)
+        elif order and len(order) <= STREAMS_MAX:
             # A resting sale must not wait for a whole block.
             block_ms = int(BUSY_REST_SECONDS * 1000) if self._resting else BLOCK_MS
             return self._xread(order, block_ms if wait else None)
-        # A cluster's sales lie on several nodes, and one command asks one node.
-        size = STREAMS_MAX if one_server else 1
-        groups = [order[start : start + size] for start in range(0, len(order), size)]
-        found = {sale_id for group in groups for sale_id in self._xread(group, None)}
+        else:
+            groups = [order[start : start + STREAMS_MAX] for start in range(0, len(order), STREAMS_MAX)]
+            found = {sale_id for group in groups for sale_id in self._xread(group, None)}
         if wait and not found:
             self._stop.wait(POLL_SECONDS)
         return found
+
+    def _compare_heads(self, sales: list[str]) -> set[str]:
+        """A cluster's sales lie on several servers: one command cannot wait for all of them, and those whose server is
+        away must not hold up the others.
+        """
+        heads, away = read_heads(self._redis, sales)
+        for sale_id, error in away.items():
+            log.warning("sale_not_read", sale_id=sale_id, error=str(error))
+            self._rest_failed(sale_id)
+        return {
+            sale_id
+            for sale_id, head in heads.items()
+            if head.position is not None and head.position > self._cursors[sale_id].position
+        }
 
     def _xread(self, sales: list[str], block_ms: int | None) -> set[str]:
         """Those with news. One whose stream cannot be read rests, and the others are asked again."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 import structlog
 from sqlalchemy import Engine
 
-from engine import keys
 from engine.command import Client
+from engine.heads import Head, read_heads
 from engine.records import Position
 from persistence.rebuild import PostgresWentBack, RebuildRefused, rebuild_if_lost
 from workers.sales import Cursor
@@ -28,12 +28,8 @@ class Fence:
         drained. One question for each: a Redis that has meanwhile grown past the cursor is found by the drain
         itself.
         """
-        order = sorted(sales)
-        pipeline = self._redis.pipeline(transaction=False)
-        for sale_id in order:
-            pipeline.hmget(keys.sale(sale_id), "epoch", "seq", "mark", "fenced")
-        answers = zip(order, pipeline.execute(), strict=True)
-        return {sale_id for sale_id, values in answers if _is_astray(cursors[sale_id], *values)}
+        heads, _ = read_heads(self._redis, sorted(sales))  # a server that is away is told by whoever drains
+        return {sale_id for sale_id, head in heads.items() if _is_astray(cursors[sale_id], head)}
 
     def mend(self, sale_id: str) -> bool:
         """Rebuild a sale that Redis lost data of; whether that was so. A sale that Postgres lost data of stays
@@ -59,14 +55,9 @@ NOTHING = Position(1, 0)
 """A cursor that no event was drained to."""
 
 
-def _is_astray(
-    cursor: Cursor, epoch: bytes | None, seq: bytes | None, mark: bytes | None, fenced: bytes | None
-) -> bool:
+def _is_astray(cursor: Cursor, head: Head) -> bool:
     if cursor.position <= NOTHING:
         return False
-    try:
-        position = Position(int(epoch or 0), int(seq or 0))
-    except ValueError:
+    if head.position is None or head.fenced or head.position < cursor.position:
         return True
-    other = position == cursor.position and cursor.mark not in ("", (mark or b"").decode(errors="replace"))
-    return position < cursor.position or other or fenced == b"1"
+    return head.position == cursor.position and cursor.mark not in ("", head.mark)

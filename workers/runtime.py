@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from engine import connections
 from engine.command import Client
-from engine.settings import SettingError, Settings
+from engine.settings import Settings
 from payments.context import Context
 from payments.tally import Tally
 from persistence import database
@@ -48,12 +48,7 @@ class Runtime:
 
 def queue_redis(settings: Settings) -> Redis:
     """RQ's own Redis. Raises ``SettingError`` where that is a cluster, which RQ cannot use."""
-    url = settings.queue_redis_url or settings.redis_url
-    if url.startswith("redis+cluster://"):
-        raise SettingError(
-            "RQ cannot use a cluster: set FLASHSALE_QUEUE_REDIS_URL to a redis:// or redis+sentinel:// server"
-        )
-    client = connections.connect(url)
+    client = connections.connect(settings.queue_url)
     assert isinstance(client, Redis)
     return client
 

@@ -14,10 +14,9 @@ from redis.exceptions import RedisError
 from rq import SimpleWorker
 from rq.worker import DequeueStrategy
 
-from engine import connections
 from engine.settings import Settings
 from workers.queues import Kind, queue_of
-from workers.runtime import Runtime, install, open_runtime
+from workers.runtime import Runtime, install, open_runtime, queue_redis
 
 WORKER_TTL_SECONDS = 30
 """A worker waits for a job half of this, and is forgotten by RQ after it and a minute."""
@@ -76,7 +75,7 @@ def run_worker(settings: Settings, number: int = 0) -> None:
     while not runtime.stop.is_set():
         started = time.monotonic()
         try:
-            with contextlib.closing(_rq_connection(settings)) as connection:
+            with contextlib.closing(queue_redis(settings)) as connection:  # its own: RQ sets its time-out
                 worker = SliceWorker(runtime, connection, kinds)
                 worker.work(logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
         except RedisError as error:
@@ -87,13 +86,6 @@ def run_worker(settings: Settings, number: int = 0) -> None:
         pause = AGAIN_SECONDS[0] if time.monotonic() - started > 10 else min(pause * 2, AGAIN_SECONDS[1])
         runtime.stop.wait(pause)
     runtime.close()
-
-
-def _rq_connection(settings: Settings) -> redis.Redis:
-    """A client of RQ's own: RQ sets its time-out to how long it waits for a job."""
-    client = connections.connect(settings.queue_redis_url or settings.redis_url)
-    assert isinstance(client, redis.Redis)
-    return client
 
 
 def _stop_on_signals(stop: threading.Event) -> None:

@@ -24,7 +24,7 @@ from persistence import database
 from persistence.salefile import FileProduct, SaleFile
 from persistence.sales import load_sale
 from workers.pool import run_pool
-from workers.runtime import Runtime, open_runtime
+from workers.runtime import Runtime, open_runtime, queue_redis
 from workers.scheduler import Scheduler
 
 SALE = "bf"
@@ -165,5 +165,4 @@ def start_scheduler(settings: Settings) -> BaseProcess:
 
 
 def _schedule(settings: Settings) -> None:
-    client: Any = connections.connect(settings.redis_url)
-    Scheduler(client).run()
+    Scheduler(queue_redis(settings)).run()
