@@ -11,9 +11,11 @@ from litestar.datastructures import State
 
 from api import leaving, logs, openapi, problems
 from api.door import Door
+from api.express import Express
 from api.metrics import Metrics
 from api.routes import admin, holds, house, orders, shop
 from api.services import Services
+from api.visits import Visits
 from engine.settings import SettingError, Settings
 
 log = structlog.get_logger("api")
@@ -27,6 +29,7 @@ def create_app(settings: Settings) -> Litestar:
     """
     _check(settings)
     metrics = Metrics()
+    visits = Visits(metrics, log_requests=settings.log_level == "debug")
 
     @asynccontextmanager
     async def serve(app: Litestar) -> AsyncIterator[None]:
@@ -34,6 +37,7 @@ def create_app(settings: Settings) -> Litestar:
         if not settings.shop_token:
             log.warning("holds_and_orders_are_open", why="FLASHSALE_SHOP_TOKEN is not set: anybody may hold and order")
         app.state.services = services
+        app.state.express = Express(services, visits)
         leaving.on_sigterm(services)
         try:
             yield
@@ -49,7 +53,7 @@ def create_app(settings: Settings) -> Litestar:
         logging_config=None,
         debug=False,
     )
-    app.asgi_handler = Door(app.asgi_handler, metrics, log_requests=settings.log_level == "debug")
+    app.asgi_handler = Door(app.asgi_handler, visits)
     return app
 
 

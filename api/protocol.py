@@ -63,9 +63,12 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._complete()
+        super().on_message_complete()
+
+    def _complete(self) -> None:
         self._unfinished = False
         self._stop_waiting()
-        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """What the parser refused, as every other error looks."""

@@ -94,6 +94,7 @@ class Scrape:
         )
         gauges = self._metrics.gauges
         gauges.workers, gauges.figures, gauges.sales, gauges.promises = workers, found, sales, broken
+        self._metrics.flush()
         # Not in one of our own threads: those may all be waiting for a store that is away.
         return await asyncio.to_thread(self._metrics.text)
 

@@ -17,7 +17,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from api.app import create_app
-from api.protocol import BoundedHttp
+from api.express import ExpressHttp
 from engine.settings import PREFIX, Settings
 
 KEEP_ALIVE_SECONDS: Final = 15
@@ -53,7 +53,7 @@ def serve(
 
 OPTIONS: Final[dict[str, Any]] = {
     "loop": "uvloop",
-    "http": BoundedHttp,
+    "http": ExpressHttp,
     "ws": "none",
     "lifespan": "on",
     "interface": "asgi3",

@@ -11,7 +11,7 @@ import structlog
 
 from api.auth import admin_guard, shop_guard
 from api.catalogue import Catalogue
-from api.metrics import Metrics
+from api.metrics import FLUSH_SECONDS, Metrics
 from api.pools import Use
 from api.reads import Reads, Together
 from api.scrape import Scrape
@@ -42,7 +42,7 @@ log = structlog.get_logger("api")
 
 class Services:
     """Made inside the running event loop. ``leaving`` is set when the process was asked to stop, ``migrated``
-    once the schema was seen to be current: readiness says so.
+    once the schema was seen to be current: readiness says so. ``known_ids_secret`` is there once it was read.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -83,7 +83,7 @@ class Services:
         )
         self._standings: Together[str, Standing | None] = Together(self._read_standing)
         self._products: Together[str, OldProduct | None] = Together(self._read_product)
-        self._secret: bytes | None = None
+        self.known_ids_secret: bytes | None = None
         self._secrets: Together[None, bytes] = Together(self._read_secret)
         self._start = asyncio.create_task(self._warm())
         pools = {
@@ -93,6 +93,7 @@ class Services:
             "holds": lambda: Use(0, settings.hold_queue_max, self.batcher.waiting),
         }
         self._watch = asyncio.create_task(metrics.pools.watch(pools))
+        self._counting = asyncio.create_task(self._count())
 
     def wake(self) -> None:
         """Tell the payments' workers that something is due. A lost wake-up costs them a moment, nothing else."""
@@ -101,7 +102,7 @@ class Services:
 
     async def ids_secret(self) -> bytes:
         """The key of derived ids. Raises what Postgres raises where it was never read."""
-        return self._secret or await self._secrets.get(None)
+        return self.known_ids_secret or await self._secrets.get(None)
 
     async def standing(self, sale_id: str) -> Standing | None:
         """A sale that Redis does not have, as Postgres knows it."""
@@ -119,10 +120,10 @@ class Services:
 
     async def _read_secret(self, _: None) -> bytes:
         try:
-            self._secret = await self.quick.run(ids_secret, self.db)
+            self.known_ids_secret = await self.quick.run(ids_secret, self.db)
         except LookupError as error:
             raise Refusal("unavailable", "The database is not migrated yet.", retry_after=1) from error
-        return self._secret
+        return self.known_ids_secret
 
     def _use_of_database(self) -> Use:
         pool = self.db.pool
@@ -137,10 +138,16 @@ class Services:
         except Exception as error:  # noqa: BLE001 - any of Redis's, Postgres's or an unmigrated schema's
             log.warning("started_without", error=type(error).__name__, detail=str(error)[:200])
 
+    async def _count(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            self.metrics.flush()
+
     async def close(self) -> None:
         """Finish what is under way; then let go of every connection."""
         self._start.cancel()
         self._watch.cancel()
+        self._counting.cancel()
         self.scrape.close()
         await self.batcher.close()
         await self.slow.close()
@@ -150,3 +157,4 @@ class Services:
         self._queue.close()
         self.payments.provider.close()
         self.db.dispose()
+        self.metrics.flush()

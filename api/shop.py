@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from api.bodies import is_name
-from api.holds import gone
+from api.refusing import gone
 from api.services import Services
 from api.wire import Answer, invalid
 from engine import shapes

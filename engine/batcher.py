@@ -14,27 +14,38 @@ from engine import commands
 from engine.command import AsyncClient, Command, run_async
 from engine.commands import HoldAnswer, HoldRequest
 
+Done = Callable[[HoldAnswer | Exception], None]
+"""Is told the answer to a request, or why there is none. Must not raise."""
+
 
 class Overloaded(RuntimeError):
     """More requests wait than the queue may hold."""
 
 
-@dataclass(slots=True)
-class _Waiting:
-    request: HoldRequest
-    answer: asyncio.Future[HoldAnswer]
+class Waiting:
+    """A request that was handed in."""
+
+    __slots__ = ("done", "request")
+
+    def __init__(self, request: HoldRequest, done: Done) -> None:
+        self.request = request
+        self.done: Done | None = done
+
+    def withdraw(self) -> None:
+        """Its client gave up: it is not sent any more, and nobody is told what became of it."""
+        self.done = None
 
 
 @dataclass(slots=True)
 class _Lane:
     """One sale's queue; ``sender`` is the task that empties it, None while nobody waits."""
 
-    queue: deque[_Waiting] = field(default_factory=deque)
+    queue: deque[Waiting] = field(default_factory=deque)
     sender: asyncio.Task[None] | None = None
 
 
 class Batcher:
-    """``take`` is safe to call from any task of one event loop. Each caller gets the answer to its own request."""
+    """For the tasks of one event loop. Each caller gets the answer to its own request."""
 
     def __init__(
         self,
@@ -57,19 +68,39 @@ class Batcher:
         """Requests that were not sent yet."""
         return self._waiting
 
-    async def take(self, sale_id: str, request: HoldRequest) -> HoldAnswer:
-        """Raises ``Overloaded`` at once where the queue is full, and ``RedisError`` where Redis did not answer: then
-        the same request (the same token) may be sent again.
+    def submit(self, sale_id: str, request: HoldRequest, done: Done) -> Waiting:
+        """Hand a request in; ``done`` is told ``RedisError`` where Redis did not answer: then the same request (the
+        same token) may be sent again. Raises ``Overloaded`` where the queue is full.
         """
         if self._waiting >= self._queue_max:
             raise Overloaded
-        lane = self._lanes.setdefault(sale_id, _Lane())
-        waiting = _Waiting(request, asyncio.get_running_loop().create_future())
+        lane = self._lanes.get(sale_id)
+        if lane is None:
+            lane = self._lanes[sale_id] = _Lane()
+        waiting = Waiting(request, done)
         lane.queue.append(waiting)
         self._waiting += 1
         if lane.sender is None:
             lane.sender = asyncio.create_task(self._empty(sale_id, lane))
-        return await waiting.answer
+        return waiting
+
+    async def take(self, sale_id: str, request: HoldRequest) -> HoldAnswer:
+        """``submit``, and wait for the answer. Raises ``Overloaded`` and ``RedisError``."""
+        answer: asyncio.Future[HoldAnswer] = asyncio.get_running_loop().create_future()
+
+        def done(found: HoldAnswer | Exception) -> None:
+            if answer.done():
+                return
+            if isinstance(found, Exception):
+                answer.set_exception(found)
+            else:
+                answer.set_result(found)
+
+        waiting = self.submit(sale_id, request, done)
+        try:
+            return await answer
+        finally:
+            waiting.withdraw()
 
     async def close(self) -> None:
         """Wait until everybody who waits has an answer."""
@@ -84,16 +115,16 @@ class Batcher:
             lane.sender = None
             self._lanes.pop(sale_id, None)
 
-    def _next_batch(self, lane: _Lane) -> list[_Waiting]:
-        batch: list[_Waiting] = []
+    def _next_batch(self, lane: _Lane) -> list[Waiting]:
+        batch: list[Waiting] = []
         while lane.queue and len(batch) < self._batch_max:
             waiting = lane.queue.popleft()
             self._waiting -= 1
-            if not waiting.answer.done():  # its client gave up
+            if waiting.done is not None:
                 batch.append(waiting)
         return batch
 
-    async def _send(self, sale_id: str, batch: list[_Waiting]) -> None:
+    async def _send(self, sale_id: str, batch: list[Waiting]) -> None:
         if not batch:
             return
         began = time.perf_counter()
@@ -101,14 +132,14 @@ class Batcher:
             answers = await self._ask(commands.hold(sale_id, [waiting.request for waiting in batch]))
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody is left waiting
             for waiting in batch:
-                if not waiting.answer.done():
-                    waiting.answer.set_exception(error)
+                if waiting.done is not None:
+                    waiting.done(error)
             return
         if self._on_batch:
             self._on_batch(len(batch), time.perf_counter() - began)
         for waiting, answer in zip(batch, answers, strict=True):
-            if not waiting.answer.done():
-                waiting.answer.set_result(answer)
+            if waiting.done is not None:
+                waiting.done(answer)
 
     async def _ask(self, call: Command[list[HoldAnswer]]) -> list[HoldAnswer]:
         try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 import redis
@@ -63,13 +63,13 @@ def reply(name: str, raw: list[Any]) -> Reply:
 
 def outcome(name: str, word: bytes) -> Outcome:
     """The word as an ``Outcome`` of that script. Raises ``UnknownOutcome``."""
-    try:
-        found = Outcome(word.decode())
-    except ValueError:
-        found = None
-    if found not in OF_SCRIPT[name]:
+    found = _OUTCOMES[name].get(word)
+    if found is None:
         raise UnknownOutcome(f"{name}.lua answered {word!r}")
     return found
+
+
+_OUTCOMES: Final = {name: {word.value.encode(): word for word in words} for name, words in OF_SCRIPT.items()}
 
 
 def run(client: Client, call: Command[T]) -> T:

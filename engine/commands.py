@@ -26,8 +26,7 @@ RECLAIM_MAX = 400
 """Overdue holds that one batch of holds may end: about 3 ms of Redis's time."""
 
 
-@dataclass(frozen=True, slots=True)
-class HoldRequest:
+class HoldRequest(msgspec.Struct, frozen=True):
     """Units that a customer wants: ``lines`` as (product, qty), each product once, at least one line."""
 
     token: str
@@ -35,8 +34,7 @@ class HoldRequest:
     lines: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class HoldAnswer:
+class HoldAnswer(msgspec.Struct, frozen=True):
     """What became of one request of a batch. ``hold`` is there for ``held`` and ``replayed``; ``product`` where one is
     at fault; ``limit``, ``held_or_bought`` and ``tokens`` (the customer's live holds) for ``limit_exceeded``;
     ``available``, ``held`` and ``wait_ms`` (to the next deadline, -1 for none) for ``sold_out``; ``starts_ms`` for

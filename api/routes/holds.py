@@ -6,7 +6,7 @@ from litestar import asgi, delete, get
 from litestar.exceptions import MethodNotAllowedException
 from litestar.types import Receive, Scope, Send
 
-from api import examples, holds
+from api import examples, holds, taking
 from api.bodies import HoldBody
 from api.docs import doc
 from api.routes.common import AnyRequest, headers_of, path_of, services_of
@@ -61,7 +61,8 @@ async def take_hold(scope: Scope, receive: Receive, send: Send) -> None:
         raise MethodNotAllowedException(headers={"allow": _ALLOW})
     services = cast(Services, scope["litestar_app"].state.services)
     headers = read_headers(scope["headers"])
-    answer = await holds.take(services, headers, await read_body(receive, headers))
+    wish = taking.read_wish(services, headers, await read_body(receive, headers))
+    answer = await taking.take(services, wish)
     await answer(scope, receive, send)
 
 
