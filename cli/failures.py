@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 UNDEFINED = ("42P01", "42703")
 """SQLSTATE: a table or a column that is not there."""
+NO_RIGHT = "42501"
+_OTHER_USER = "commands have the worker's rights: run them with its URLs"
 
 
 class Failure(Exception):
@@ -57,6 +59,8 @@ def explain(error: Exception) -> tuple[str, int]:
         return first_line(error), 1
     if _is_a(error, "sqlalchemy.exc.SQLAlchemyError"):
         return _database(error), 1
+    if _is_a(error, "redis.exceptions.NoPermissionError"):
+        return f"this user of Redis may not do that ({first_line(error)}); {_OTHER_USER}", 1
     if _is_a(error, "redis.exceptions.RedisError"):
         return f"Redis does not answer ({first_line(error)}); check FLASHSALE_REDIS_URL", 1
     if isinstance(error, OSError | LookupError):
@@ -92,6 +96,8 @@ def first_line(error: BaseException) -> str:
 def _database(error: Exception) -> str:
     if getattr(getattr(error, "orig", None), "sqlstate", None) in UNDEFINED:
         return "the database is not at the current schema: run `flashsale migrate`"
+    if getattr(getattr(error, "orig", None), "sqlstate", None) == NO_RIGHT:
+        return f"this role of Postgres may not do that ({first_line(error)}); {_OTHER_USER}"
     return f"Postgres does not answer ({first_line(error)}); check FLASHSALE_DATABASE_URL"
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -22,12 +22,14 @@ tied = click.option(TIED, is_flag=True, hidden=True, help="End when standard inp
 
 
 @contextlib.contextmanager
-def _role(*, is_tied: bool, pays: bool = True, api_url: str = "") -> Iterator[Settings]:
+def _role(
+    *, is_tied: bool, pays: bool = True, needs: Sequence[str] = ("redis_url", "database_url"), api_url: str = ""
+) -> Iterator[Settings]:
     """The settings of a role that runs for long. Servers that it has to start itself can be found by the other
     roles.
     """
     logs.configure(Settings.from_env(os.environ).log_level)
-    with servers(check=_wants_provider if pays else None) as found:
+    with servers(check=_wants_provider if pays else None, needs=needs) as found:
         s = found.settings
         if found.data_dir:
             found.data_dir.announce(
@@ -86,7 +88,10 @@ def worker(processes: int, tied: bool) -> None:
 @tied
 def scheduler(tied: bool) -> None:
     """Wake the workers, again and again. One is enough; more do no harm."""
-    with _role(is_tied=tied, pays=False) as settings, contextlib.closing(queue_redis(settings)) as queue:
+    # It knows no sale and no money: the queue's Redis is all that it needs.
+    own = "queue_redis_url" if Settings.from_env(os.environ).queue_redis_url else "redis_url"
+    role = _role(is_tied=tied, pays=False, needs=(own,))
+    with role as settings, contextlib.closing(queue_redis(settings)) as queue:
         keeper = Scheduler(queue)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: keeper.stop.set())
@@ -96,7 +101,7 @@ def scheduler(tied: bool) -> None:
 @click.command()
 def migrate() -> None:
     """Bring Postgres to the current schema. Safe to run twice at once."""
-    with servers() as found:
+    with servers(needs=("database_url",)) as found:
         applied = bring_up_to_date(found.settings.database_url)
     for revision in applied:
         click.echo(f"applied {revision}")

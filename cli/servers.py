@@ -4,7 +4,7 @@ embedded ones for as long as the command runs.
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,15 +53,16 @@ def servers(
     environ: Mapping[str, str] = os.environ,
     cwd: Path | None = None,
     check: Callable[[Settings], None] | None = None,
+    needs: Sequence[str] = ("redis_url", "database_url"),
 ) -> Iterator[Servers]:
-    """``check`` sees the settings before anything is started. Raises ``SettingError``, ``DataDirInUseError`` or
-    ``ServerError``, and what ``check`` raises.
+    """``check`` sees the settings before anything is started; where all that is needed has a URL, nothing is. Raises
+    ``SettingError``, ``DataDirInUseError`` or ``ServerError``, and what ``check`` raises.
     """
     found = effective_environment(environ, cwd)
     settings = Settings.from_env(found)
     if check:
         check(settings)
-    if settings.redis_url and settings.database_url:
+    if all(getattr(settings, name) for name in needs):
         yield Servers(settings)
         return
     with embedded(settings, data_dir_of(found, cwd or Path.cwd())) as running:

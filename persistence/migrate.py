@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from persistence import database
+from persistence import database, roles
 from persistence.tables import order_feed
 from persistence.tables import secrets as secrets_table
 
@@ -23,8 +23,8 @@ class NewerSchema(RuntimeError):
 
 
 def migrate(url: str) -> list[str]:
-    """Apply what is missing; the names of the revisions that were. Safe to run twice at once: the second one waits
-    for the first.
+    """Apply what is missing, and give the roles that exist their rights (``persistence.roles``); the names of the
+    revisions that were applied. Safe to run twice at once: the second one waits for the first.
     """
     engine = database.connect(url, pool_size=1)
     try:
@@ -37,6 +37,7 @@ def migrate(url: str) -> list[str]:
                 config.attributes["connection"] = conn
                 command.upgrade(config, "head")
             _seed(conn)
+            roles.grant(conn)
             return missing
     finally:
         engine.dispose()

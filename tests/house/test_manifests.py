@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import kubernetes_validate
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from engine.settings import Settings
+from tests.deployed.stack import NEEDS, SERVERS, USERS
 from tests.house.paths import ROOT, pyproject
 
 KUBERNETES = "1.37.0"
@@ -117,19 +119,46 @@ def test_every_variable_that_is_set_is_read() -> None:
         assert not unknown, path.name
 
 
-def test_both_ways_to_run_give_what_the_roles_want() -> None:
-    wanted = {
-        "FLASHSALE_REDIS_URL",
-        "FLASHSALE_DATABASE_URL",
-        "FLASHSALE_ADMIN_TOKEN",
-        "FLASHSALE_STRIPE_SECRET_KEY",
-        "FLASHSALE_STRIPE_WEBHOOK_SECRET",
+def test_both_ways_to_run_tell_each_process_what_it_needs_and_no_more() -> None:
+    wanted = NEEDS | {"migrate": ("DATABASE_URL",)}
+    common = {"FLASHSALE_STRIPE_API_BASE", "FLASHSALE_CAPTURE_METHOD"}  # no secrets
+    secrets = {
+        document["metadata"]["name"]: document["stringData"]
+        for document in _documents((ROOT / "k8s/overlays/development/secrets.yaml").read_text())
     }
-    secret = yaml.safe_load((ROOT / "k8s/overlays/development/secret.yaml").read_text())
-    assert wanted <= set(secret["stringData"])
-    for service in _compose()["services"].values():
-        if "build" in service:
-            assert wanted <= set(service["environment"])
+    composed = _compose()["services"]
+    for role, names in wanted.items():
+        needed = {f"FLASHSALE_{name}" for name in names}
+        told = composed[role]["environment"]
+        assert set(told) - common == set(secrets[f"flashsale-{role}"]) == needed, role
+        for urls in (told, secrets[f"flashsale-{role}"]):
+            users = {urlsplit(str(value)).username for name, value in urls.items() if name.endswith("_URL")}
+            assert users == ({"flashsale"} if role == "migrate" else {role, f"flashsale_{role}"} - {
+                "flashsale_scheduler"}), role  # fmt: skip
+
+
+def test_each_pod_reads_its_own_secret() -> None:
+    for role in ("api", "worker", "scheduler", "migrate"):
+        pods = dict(_pods(_documents((ROOT / f"k8s/base/{role}.yaml").read_text())))
+        [container] = pods[f"flashsale-{role}"]["containers"]
+        found = [source["secretRef"]["name"] for source in container["envFrom"] if "secretRef" in source]
+        assert found == [f"flashsale-{role}"]
+
+
+def test_both_ways_to_run_give_the_servers_every_password() -> None:
+    wanted = set(re.findall(r"\b[A-Z]+_PASSWORD", (SERVERS / "users.acl").read_text()))
+    assert wanted == {f"{name}_PASSWORD" for name in USERS}
+    assert wanted >= set(re.findall(r"\b[A-Z]+_PASSWORD", (SERVERS / "roles.sql").read_text()))
+    documents = _documents((ROOT / "k8s/overlays/development/secrets.yaml").read_text())
+    passwords = next(each for each in documents if each["metadata"]["name"] == "flashsale-passwords")["stringData"]
+    assert set(passwords) == wanted | {"POSTGRES_PASSWORD"}
+    services = _compose()["services"]
+    assert set(services["redis"]["environment"]) == wanted
+    assert set(services["postgres"]["environment"]) > wanted
+    for document in documents:  # the URLs carry the passwords that the servers are told
+        for name, value in document["stringData"].items():
+            password = urlsplit(str(value)).password
+            assert not name.endswith("_URL") or password in passwords.values(), name
 
 
 def test_every_command_exists_with_its_options() -> None:
@@ -176,7 +205,8 @@ def test_redis_never_evicts_and_has_every_hold_on_disk() -> None:
         commands.append(pod["containers"][0]["args"])
     assert len(commands) == 2
     for command in commands:
-        options = dict(zip(command[1::2], command[2::2], strict=True))
+        assert command[:2] == ["sh", "/etc/flashsale/start-redis.sh"]
+        options = dict(zip(command[2::2], command[3::2], strict=True))
         assert options == {
             "--appendonly": "yes",
             "--appendfsync": "always",
