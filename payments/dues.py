@@ -103,7 +103,7 @@ def _capture(ctx: Context, order: OrderRecord) -> Applied | None:
     reads why.
     """
     if order.intent_id is None:  # it was made, and whoever made it died before saying so
-        return create_intent(ctx, order.id).applied
+        return _find(ctx, order)
     if order.status != "paid":
         return apply_intent(ctx, order.id, ctx.provider.retrieve_intent(order.intent_id))
     key = order.key("capture")
@@ -117,6 +117,14 @@ def _capture(ctx: Context, order: OrderRecord) -> Applied | None:
             intent = ctx.provider.cancel_intent(order.intent_id, f"{key}-lapsed")
     ctx.checkpoint("captured")
     return apply_intent(ctx, order.id, intent)
+
+
+def _find(ctx: Context, order: OrderRecord) -> Applied | None:
+    """Find the intent that an order had, by the try that made it."""
+    with ctx.db.connect() as conn:
+        if not records.read_attempts(conn, order.id):
+            raise NotYet("Postgres forgot this order's intent: `flashsale reconcile --apply` finds it")
+    return create_intent(ctx, order.id).applied
 
 
 def cancel(ctx: Context, order: OrderRecord) -> Applied | None:
@@ -167,7 +175,7 @@ def _void(ctx: Context, order: OrderRecord) -> Applied | None:
     if order.ended_because == "refused":
         _take_back(ctx, order)
     if order.intent_id is None:
-        return create_intent(ctx, order.id).applied
+        return _find(ctx, order)
     if order.captured == 0:
         intent = _cancel_at_provider(ctx, order, order.intent_id)
         ctx.checkpoint("voided at the provider")

@@ -20,7 +20,7 @@ from payments.settle import Effect, apply_intent
 from persistence import reconcile as stores
 from persistence.drift import Drift, Report
 from persistence.reconcile import Repaired
-from persistence.tables import orders, payments, refunds, webhook_events
+from persistence.tables import attempts, orders, payments, refunds, sales, webhook_events
 
 _LOOK_BACK_SECONDS: Final = 300
 SETTLE_SECONDS: Final = 1.0
@@ -62,7 +62,9 @@ def apply(ctx: Context, sale_id: str) -> Repaired:
 def stripe_drift(ctx: Context, sale_id: str) -> list[Drift]:
     """What is wrong between the provider and Postgres. What is merely on its way is looked at twice and left out."""
     with ctx.db.connect() as conn:
-        since = conn.scalar(select(func.min(orders.c.created_at)).where(orders.c.sale_id == sale_id))
+        first_order = select(func.min(orders.c.created_at)).where(orders.c.sale_id == sale_id).scalar_subquery()
+        # Before its first order there may be one that a restored Postgres has forgotten.
+        since = conn.scalar(select(func.least(first_order, sales.c.created_at)).where(sales.c.id == sale_id))
         claims = {claim.order_id: claim for claim in _read_claims(conn, sale_id)}
     if since is None:
         return []
@@ -96,7 +98,10 @@ def _read_claims(conn: Connection, sale_id: str) -> Iterable[Claim]:
         .where(webhook_events.c.tries < _TRIES_MAX)
         .exists()
     )
-    owed = payments.c.due.is_not(None) & (payments.c.tries < _TRIES_MAX)
+    # Where the provider's intent was forgotten, and the try that made it, no worker can find it: only our list can.
+    tried = select(attempts.c.order_id).where(attempts.c.order_id == orders.c.id).exists()
+    forgotten = payments.c.intent_id.is_(None) & ~tried
+    owed = payments.c.due.is_not(None) & (payments.c.tries < _TRIES_MAX) & ~forgotten
     rows = conn.execute(
         select(
             orders.c.id,

@@ -136,6 +136,7 @@ def rebuild(db: Engine, redis: Client, sale_id: str, *, batch: int = RESTORE_BAT
             counts["paying"] += len(holds)
         for done in batched(_read_commands(conn, sale_id), batch):
             _check(run(redis, commands.restore(sale_id, epoch, commands=done)).outcome)
+        _hear_again(conn, sale_id)
         products = {item.id: sale_id for item in items if item.id in _read_claims(conn, sale_id)}
         if products:
             redis.hset(keys.PRODUCTS, mapping=products)  # type: ignore[arg-type]
@@ -237,6 +238,21 @@ def _read_commands(conn: Connection, sale_id: str) -> Sequence[str]:
         text("SELECT DISTINCT command FROM ledger WHERE sale_id = :sale AND command IS NOT NULL"), {"sale": sale_id}
     )
     return [row.command for row in rows]
+
+
+def _hear_again(conn: Connection, sale_id: str) -> None:
+    """Payment events that were handled by a change in Redis which it has lost: their order does not show it, so they
+    are handled once more.
+    """
+    conn.execute(
+        text("""UPDATE webhook_events SET status = 'stored', handled_at = NULL, reason = NULL, tries = 0, due_at = now()
+                WHERE status = 'handled' AND intent_id IN (
+                    SELECT p.intent_id FROM payments p JOIN orders o ON o.id = p.order_id
+                    WHERE o.sale_id = :sale AND p.due IS NULL AND CASE o.status
+                          WHEN 'pending_payment' THEN p.status IN ('requires_capture', 'succeeded', 'canceled')
+                          WHEN 'cancelled' THEN p.status = 'requires_capture' OR p.captured > p.refunded END)"""),
+        {"sale": sale_id},
+    )
 
 
 def _read_claims(conn: Connection, sale_id: str) -> set[str]:

@@ -1,13 +1,10 @@
-"""The whole of flashsale as production runs it, in processes of its own on servers of its own, to be broken part by part."""
+"""The whole of flashsale as production runs it, in processes of its own, on servers of its own, to be broken."""
 
 import contextlib
-import json
-import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any

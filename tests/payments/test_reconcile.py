@@ -101,6 +101,31 @@ def test_a_paid_order_that_forgot_its_intent_finds_it(shop: Shop) -> None:
     assert shop.shown(order["id"])["captured"] == 12_900
 
 
+def test_what_a_restored_postgres_forgot_of_a_payment_is_named_at_once_though_it_is_due(shop: Shop) -> None:
+    order = shop.bought()
+    shop.stripe.aim(None)
+    shop.execute("DELETE FROM webhook_events")
+    shop.execute("DELETE FROM attempts")
+    shop.execute(
+        "UPDATE payments SET intent_id = NULL, status = 'requires_payment_method', captured = 0, due = 'capture',"
+        " due_at = now()"
+    )
+    shop.round()
+    assert "reconcile --apply" in shop.rows("SELECT last_error FROM payments")[0][0]
+    assert found(shop)[0] == ("intent", "status", "no order", "succeeded")
+    assert repaired(shop)
+    assert shop.shown(order["id"])["captured"] == 12_900
+
+
+def test_money_of_a_sale_whose_every_order_was_forgotten_is_found(shop: Shop) -> None:
+    intent = shop.bought()["intent"]
+    for table in ("webhook_events", "attempts", "payments", "order_lines", "order_changes", "orders"):
+        shop.execute(f"DELETE FROM {table}")
+    assert ("intent", "status", "no order", "succeeded") in found(shop)
+    reconcile.apply(shop.ctx, shop.sale)
+    assert shop.books(intent)["net"] == 0
+
+
 def test_a_paid_order_without_any_intent_ends(shop: Shop) -> None:
     order = shop.bought()
     shop.refund(order["id"])
