@@ -1,5 +1,6 @@
 """The application: ``create_app(settings)``, and ``from_env`` for a server that is given a name only."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +16,9 @@ from api.express import Express
 from api.metrics import Metrics
 from api.routes import admin, holds, house, orders, shop
 from api.services import Services
+from api.traced import Traced
 from api.visits import Visits
+from engine import tracing
 from engine.settings import SettingError, Settings
 
 log = structlog.get_logger("api")
@@ -33,16 +36,19 @@ def create_app(settings: Settings) -> Litestar:
 
     @asynccontextmanager
     async def serve(app: Litestar) -> AsyncIterator[None]:
+        tracing.start("api")
         services = Services(settings, metrics)
         if not settings.shop_token:
             log.warning("holds_and_orders_are_open", why="FLASHSALE_SHOP_TOKEN is not set: anybody may hold and order")
         app.state.services = services
-        app.state.express = Express(services, visits)
+        if not tracing.on:  # a trace follows a request along the way of all
+            app.state.express = Express(services, visits)
         leaving.on_sigterm(services)
         try:
             yield
         finally:
             await services.close()
+            await asyncio.to_thread(tracing.stop)
 
     app = Litestar(
         ROUTES,
@@ -54,6 +60,8 @@ def create_app(settings: Settings) -> Litestar:
         debug=False,
     )
     app.asgi_handler = Door(app.asgi_handler, visits)
+    if tracing.is_wanted():
+        app.asgi_handler = Traced(app.asgi_handler)
     return app
 
 

@@ -29,6 +29,7 @@ class Door:
         if method == "HEAD":  # the server leaves the body out, by its own copy of the method
             here = {**here, "method": "GET"}
         here[REQUEST_ID_IN_SCOPE] = request_id
+        structlog.contextvars.bind_contextvars(request_id=request_id)
         header = (b"x-request-id", request_id.encode())
         status = 0
 

@@ -6,6 +6,8 @@ from typing import Final
 
 import structlog
 
+from engine import tracing
+
 _QUIET: Final = ("uvicorn.access",)
 
 
@@ -14,6 +16,7 @@ def configure(level: str) -> None:
     number = getattr(logging, level.upper())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        tracing.log_ids,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

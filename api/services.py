@@ -16,9 +16,10 @@ from api.pools import Use
 from api.reads import Reads, Together
 from api.scrape import Scrape
 from api.threads import Threads
-from engine import connections
+from engine import connections, tracing
 from engine.batcher import Batcher
 from engine.settings import Settings
+from engine.tracedbatcher import TracedBatcher
 from payments.context import Context
 from payments.provider import Provider
 from payments.wake import call
@@ -58,7 +59,7 @@ class Services:
         self.db: sqlalchemy.Engine = database.connect(settings.database_url, settings.database_pool_size)
         self.reads = Reads(self.redis)
         self.catalogue = Catalogue(self.redis)
-        self.batcher = Batcher(
+        self.batcher = (TracedBatcher if tracing.on else Batcher)(
             self.redis,
             batch_max=settings.hold_batch_max,
             queue_max=settings.hold_queue_max,

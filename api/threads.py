@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from api.pools import Use
@@ -14,7 +16,7 @@ T = TypeVar("T")
 
 class Threads:
     """``run`` calls a sync function in one of ``size`` threads; at most ``queue_max`` calls wait for one, and no caller
-    waits longer than ``seconds`` in all.
+    waits longer than ``seconds`` in all. The call is in its caller's context: its request's id, its span.
     """
 
     def __init__(self, name: str, *, size: int, queue_max: int, seconds: float) -> None:
@@ -30,7 +32,7 @@ class Threads:
         """
         if len(self._running) >= self._room:
             raise Overloaded
-        running = self._pool.submit(call, *args, **kwargs)
+        running = self._pool.submit(copy_context().run, partial(call, *args, **kwargs))
         self._running.add(running)
         running.add_done_callback(self._running.discard)
         try:

@@ -5,6 +5,8 @@ import sys
 
 import structlog
 
+from engine import tracing
+
 
 def configure(level: str) -> None:
     """``level`` is debug, info, warning or error. The standard library's loggers (RQ, SQLAlchemy, alembic) speak
@@ -13,6 +15,7 @@ def configure(level: str) -> None:
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        tracing.log_ids,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

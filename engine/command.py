@@ -10,7 +10,7 @@ import redis.asyncio
 from redis.exceptions import NoScriptError
 
 import lua
-from engine import ids, keys
+from engine import ids, keys, tracing
 from engine.outcomes import OF_SCRIPT, Outcome
 from engine.records import Position
 
@@ -76,6 +76,13 @@ def run(client: Client, call: Command[T]) -> T:
     """Run a command. Raises ``redis.exceptions.RedisError`` where Redis is away or refuses; then it may or may not
     have happened.
     """
+    if not tracing.on:
+        return _run(client, call)
+    with tracing.span(f"{call.script.name}.lua", "client", db__system__name="redis"):
+        return _run(client, call)
+
+
+def _run(client: Client, call: Command[T]) -> T:
     keys_and_args: list[str | bytes] = [*call.keys, ids.new_mark(), call.argument]
     try:
         raw: Any = client.evalsha(call.script.sha, len(call.keys), *keys_and_args)

@@ -10,12 +10,14 @@ from payments.pay import not_found
 from payments.provider import ProviderRefused, ProviderUnavailable
 from payments.records import OrderRecord
 from payments.settle import Applied, end_order
+from payments.trail import itself, of_order
 from persistence import orders
 from persistence.refusals import Refusal
 
 _TRIES = 3
 
 
+@of_order("order.cancel", itself)
 def cancel_order(ctx: Context, order_id: str) -> Answer:
     """200 with the cancelled order; again: the same. Raises ``Refusal``: ``order_not_found``, ``order_not_cancellable``
     where the money was captured or the bank is processing it, ``payment_provider_unavailable`` (the workers go on with

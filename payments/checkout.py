@@ -19,6 +19,7 @@ from payments.once import Answer, Once
 from payments.provider import ProviderUnavailable
 from payments.records import Attempt, OrderRecord
 from payments.settle import Effect
+from payments.trail import of_order
 from persistence import feed, orders
 from persistence.orders import NewOrder
 from persistence.refusals import Refusal
@@ -38,6 +39,12 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = {}
 
 
+def _order_of(request: OrderRequest) -> str:
+    parsed = ids.parse("hold", request.hold_id)
+    return ids.order_id(*parsed) if parsed else ""
+
+
+@of_order("order.place", _order_of)
 def place_order(ctx: Context, request: OrderRequest, key: str | None = None) -> Answer:
     """201 with the order. Raises ``Refusal``: ``hold_not_found``, ``hold_expired``, ``hold_released``,
     ``hold_lost``, ``hold_already_used`` (with ``order_id``), ``sale_unavailable``, ``idempotency_mismatch``; and

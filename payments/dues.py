@@ -19,6 +19,7 @@ from payments.failures import AWAY, describe, trace
 from payments.provider import Intent, ProviderRefused
 from payments.records import OrderRecord
 from payments.settle import Applied, Effect, apply_intent, end_mismatched, end_order
+from payments.trail import itself, of_order
 from persistence.tables import payments
 
 LEASE_SECONDS: Final = 60
@@ -59,6 +60,7 @@ def _lease(conn: Connection, limit: int) -> list[str]:
     return list(conn.scalars(leased))
 
 
+@of_order("order.due", itself)
 def work(ctx: Context, order_id: str) -> bool:
     """Do what one order owes; whether it is done. What cannot be done now stays due, later and later."""
     with ctx.db.connect() as conn:

@@ -17,6 +17,7 @@ from payments import records
 from payments.context import Context
 from payments.failures import AWAY, describe, trace
 from payments.handlers import HANDLERS, Done, Event, Later, Parked, PendingOrder
+from payments.trail import of_order
 from persistence.refusals import Refusal
 from persistence.tables import webhook_events
 
@@ -143,6 +144,13 @@ def _lease(conn: Connection, limit: int) -> list[Event]:
     ]
 
 
+def _order_of(event: Event) -> str:
+    metadata = event.shown.get("metadata")
+    found = metadata.get("order_id") if isinstance(metadata, dict) else None
+    return found if isinstance(found, str) else ""
+
+
+@of_order("order.event", _order_of)
 def handle(ctx: Context, event: Event) -> None:
     """Do what an event means, then mark it. What cannot be done now is due again later; what cannot be done is
     parked.

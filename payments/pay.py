@@ -11,6 +11,7 @@ from payments.once import Answer, Once
 from payments.provider import ProviderUnavailable
 from payments.records import Attempt, OrderRecord
 from payments.settle import Effect
+from payments.trail import itself, of_order
 from persistence import orders
 from persistence.refusals import Refusal
 
@@ -19,6 +20,7 @@ class PayRequest(msgspec.Struct, frozen=True, kw_only=True):
     payment_method_id: str
 
 
+@of_order("order.pay", itself)
 def pay_order(ctx: Context, order_id: str, request: PayRequest, key: str | None = None) -> Answer:
     """200 with the order. Raises ``Refusal``: ``order_not_found``, ``order_not_payable`` (with ``order_status``,
     ``payment_status`` and ``reason``), ``card_declined``, ``validation_error`` (of the payment method),

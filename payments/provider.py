@@ -4,15 +4,18 @@ safe.
 
 import logging
 import random
+import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 import msgspec
 import stripe
 
+from engine import tracing
 from engine.settings import Settings
 from payments.transport import Limiter, Transport
 
@@ -25,6 +28,7 @@ _SILENT_TRIES_MAX = 4
 waited out.
 """
 _SILENT_SECONDS = 10
+_ID: Final = re.compile(r"(?<=/)(?:pi|re)_[^/]+")
 _RETRY_AFTER_SECONDS = 5
 
 
@@ -145,6 +149,7 @@ class Provider:
         # At its debug level the package logs bodies, and with them client secrets.
         logging.getLogger("stripe").setLevel(logging.WARNING)
         self._transport = Transport(base)
+        self._host = urlsplit(base).hostname
         self._client = stripe.StripeClient(
             secret_key, base_addresses={"api": base}, max_network_retries=0, http_client=self._transport
         )
@@ -214,6 +219,19 @@ class Provider:
         self, method: str, path: str, parameters: Mapping[str, Any] | None = None, key: str | None = None
     ) -> dict[str, Any]:
         """Call until there is an answer, the deadline, or no sense in another try."""
+        template = _ID.sub("{id}", path)
+        with tracing.span(
+            f"{method.upper()} {template}",
+            "client",
+            http__request__method=method.upper(),
+            url__template=template,
+            server__address=self._host,
+        ):
+            return self._call_again(method, path, parameters, key)
+
+    def _call_again(
+        self, method: str, path: str, parameters: Mapping[str, Any] | None, key: str | None
+    ) -> dict[str, Any]:
         deadline = time.monotonic() + self._timeout_seconds
         self._transport.answer_by(deadline)
         silent = 0

@@ -19,6 +19,7 @@ from payments.pay import not_found
 from payments.provider import ProviderRefused, ProviderUnavailable
 from payments.records import OrderRecord
 from payments.refunds import GIVEN, LEASE_SECONDS, promised, put_off, show, work
+from payments.trail import itself, of_order
 from persistence.refusals import Refusal
 from persistence.tables import order_lines, refunds
 
@@ -39,6 +40,7 @@ class RefundRequest(msgspec.Struct, frozen=True, kw_only=True):
     restock: bool = False
 
 
+@of_order("order.refund", itself)
 def create_refund(ctx: Context, order_id: str, request: RefundRequest, key: str | None = None) -> Answer:
     """201 with the refund. Raises ``Refusal``: ``order_not_found``, ``order_not_paid``, ``refund_exceeds_payment``
     (with ``amount``, ``captured``, ``refunded`` and ``refundable``), ``validation_error``,

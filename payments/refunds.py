@@ -23,6 +23,7 @@ from payments.failures import AWAY, describe, trace
 from payments.provider import ProviderRefund, ProviderRefused, ProviderUnavailable
 from payments.records import OrderRecord
 from payments.settle import void_refund_id
+from payments.trail import of_order
 from persistence import feed
 from persistence.tables import orders, refunds, sales
 
@@ -88,8 +89,16 @@ def work(ctx: Context, refund_id: str) -> Position | None:
         row = conn.execute(select(refunds).where(refunds.c.id == refund_id)).one()
         order = records.read(conn, row.order_id)
     assert order is not None
-    if not row.due:
-        return None
+    return _work_on(ctx, order, row) if row.due else None
+
+
+def _id_of(order: OrderRecord) -> str:
+    return order.id
+
+
+@of_order("order.refund", _id_of)
+def _work_on(ctx: Context, order: OrderRecord, row: Any) -> Position | None:
+    refund_id = row.id
     if row.provider_id is None:
         try:
             made = _create(ctx, order, row)

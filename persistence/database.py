@@ -7,7 +7,9 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Engine, create_engine
 
+from engine import tracing
 from engine.settings import SettingError
+from persistence import traced
 
 _SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 _DEFAULTS: dict[str, Any] = {"connect_timeout": 5, "application_name": "flashsale", "tcp_user_timeout": 10_000}
@@ -32,7 +34,7 @@ def connect(url: str, pool_size: int = 10) -> Engine:
         # No prepared statements: a pooler in transaction mode gives each transaction another server connection.
         return psycopg.connect(conninfo, prepare_threshold=None, **options)
 
-    return create_engine(
+    db = create_engine(
         "postgresql+psycopg://",
         creator=open_connection,
         isolation_level="READ COMMITTED",
@@ -44,3 +46,6 @@ def connect(url: str, pool_size: int = 10) -> Engine:
         json_serializer=lambda value: msgspec.json.encode(value).decode(),
         json_deserializer=msgspec.json.decode,
     )
+    if tracing.on:
+        traced.watch(db)
+    return db

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy.exc import DataError, IntegrityError
 
-from engine import commands, keys
+from engine import commands, keys, tracing
 from engine.command import Client, run
 from engine.events import Event, Kind, UnreadableEvent, read_event
 from engine.records import Position
@@ -92,7 +92,10 @@ def _bring(conn: Connection, redis: Client, sale_id: str, cursor: tuple[Position
     events, behind = _take(found, entries)
     if not events:
         return Drained(position)
+    began = time.time_ns()
     holds = _write(conn, sale_id, events)
+    if tracing.on:
+        tracing.brought(sale_id, events, began)
     last = events[-1]
     writes.move_cursor(conn, sale_id, last.position, last.mark)
     if last.position.seq // TRIM_EVERY != position.seq // TRIM_EVERY:

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from rq import SimpleWorker
 from rq.worker import DequeueStrategy
 
+from engine import tracing
 from engine.settings import Settings
 from workers.queues import Kind, queue_of
 from workers.runtime import Runtime, install, open_runtime, queue_redis
@@ -66,6 +67,7 @@ def run_worker(settings: Settings, number: int = 0) -> None:
     """Work until SIGTERM or SIGINT, and return; a slice that runs ends early. ``number`` spreads the kinds over the
     processes. Raises ``SettingError``; Redis or Postgres being away is waited for.
     """
+    tracing.start("worker")
     runtime = open_runtime(settings)
     install(runtime)
     _stop_on_signals(runtime.stop)
@@ -86,6 +88,7 @@ def run_worker(settings: Settings, number: int = 0) -> None:
         pause = AGAIN_SECONDS[0] if time.monotonic() - started > 10 else min(pause * 2, AGAIN_SECONDS[1])
         runtime.stop.wait(pause)
     runtime.close()
+    tracing.stop()
 
 
 def _stop_on_signals(stop: threading.Event) -> None:
