@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+import structlog
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.metrics import NO_ROUTE
