@@ -10,7 +10,7 @@ import structlog
 from litestar import Litestar
 from litestar.datastructures import State
 
-from api import leaving, logs, openapi, problems
+from api import leaving, logs, methods, openapi, problems
 from api.door import Door
 from api.express import Express
 from api.metrics import Metrics
@@ -51,7 +51,7 @@ def create_app(settings: Settings) -> Litestar:
             await asyncio.to_thread(tracing.stop)
 
     app = Litestar(
-        ROUTES,
+        [*methods.options(ROUTES), *ROUTES],
         lifespan=[serve],
         state=State({"openapi": openapi.document(ROUTES)}),
         exception_handlers={Exception: problems.handle},

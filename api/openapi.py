@@ -71,9 +71,20 @@ class _Schemas:
     def __init__(self, types: list[Any]) -> None:
         found, self.components = msgspec.json.schema_components(types, ref_template=_REF)
         self._of = dict(zip(map(repr, types), found, strict=True))
+        for name, forms in _FORMS.items():
+            self.components[name]["oneOf"] = [_form(form) for form in forms]
 
     def of(self, kind: Any) -> Json:
         return self._of[repr(kind)]
+
+
+_FORMS: Final = {"HoldBody": [({"lines"}, {"product_id", "qty"}), ({"product_id", "qty"}, {"lines"})]}
+"""A body that comes in several forms: the fields that each has, and those that it has not."""
+
+
+def _form(form: tuple[set[str], set[str]]) -> Json:
+    has, lacks = form
+    return {"required": sorted(has), "properties": dict.fromkeys(sorted(lacks), False)}
 
 
 def _schemas(routes: list[tuple[str, str, Doc]]) -> _Schemas:
@@ -279,14 +290,10 @@ def _problem_schema(code: str) -> Json:
 
 
 _ALWAYS: Final[dict[str, tuple[str, ...]]] = {
-    "order_not_cancellable": (),
-    "order_not_payable": (),
-    "order_not_paid": (),
-    "refund_exceeds_payment": (),
-    "stock_below_committed": (),
-    "product_in_other_sale": (),
+    "order_not_payable": ("reason",),
+    "refund_exceeds_payment": ("currency", "captured", "refunded", "refundable"),
 }
-"""Codes whose figures differ by why they are refused."""
+"""What is always there of the codes whose figures differ by why they are refused."""
 
 
 def _schema_like(value: Any) -> Json:

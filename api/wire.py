@@ -38,8 +38,9 @@ class Answer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         cast(dict[str, Any], scope)[CODE_IN_SCOPE] = self.code
-        length = (b"content-length", b"%d" % len(self.body))
-        await send({"type": "http.response.start", "status": self.status, "headers": [length, *self.headers]})
+        # RFC 9110, 8.6: no length where there can be no content.
+        length = [] if self.status == 204 else [(b"content-length", b"%d" % len(self.body))]
+        await send({"type": "http.response.start", "status": self.status, "headers": [*length, *self.headers]})
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
 
 

@@ -160,7 +160,8 @@ def _invalid(field: str, message: str) -> Refusal:
 def _exceeds(conn: Connection, order: OrderRecord, amount: int | None, detail: str) -> Refusal:
     away_already = promised(conn, order.id)
     figures = {"captured": order.captured, "refunded": away_already, "refundable": order.captured - away_already}
-    return Refusal("refund_exceeds_payment", detail, amount=amount, currency=order.currency, **figures)
+    asked = {} if amount is None else {"amount": amount}
+    return Refusal("refund_exceeds_payment", detail, currency=order.currency, **asked, **figures)
 
 
 def _refused(ctx: Context, order_id: str, refund_id: str, message: str, code: str) -> Refusal:
