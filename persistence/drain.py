@@ -88,7 +88,7 @@ def drain_to(db: Engine, redis: Client, sale_id: str, position: Position, timeou
 
 def _bring(conn: Connection, redis: Client, sale_id: str, cursor: tuple[Position, str], entries: int) -> Drained:
     position, mark = cursor
-    found = _read_on(redis, sale_id, position, mark, entries)
+    found = read_on(redis, sale_id, position, mark, entries)
     events, behind = _take(found, entries)
     if not events:
         return Drained(position)
@@ -111,8 +111,8 @@ def _lock_cursor(conn: Connection, sale_id: str, wait: bool) -> tuple[Position, 
     return (Position(row.epoch, row.seq), row.mark) if row else None
 
 
-def _read_on(redis: Client, sale_id: str, cursor: Position, mark: str, entries: int) -> Sequence[Any]:
-    """The entries behind the cursor's, after that one was found again. Raises ``Astray``."""
+def read_on(redis: Client, sale_id: str, cursor: Position, mark: str, entries: int) -> Sequence[Any]:
+    """At most ``entries`` + 1 behind the cursor's, after that one was found again. Raises ``Astray``."""
     stream: Any = redis.xrange(keys.events(sale_id), min=cursor.entry, count=entries + 2)
     found: list[Any] = stream
     if cursor.seq:
@@ -168,7 +168,7 @@ def _set_aside(
     is that event.
     """
     position, mark = cursor
-    fields = _read_on(redis, sale_id, position, mark, 1)[0][1]
+    fields = read_on(redis, sale_id, position, mark, 1)[0][1]
     entry = {repr(name): repr(value) for name, value in fields.items()}
     passed = Position(position.epoch, position.seq + 1)
     said = f"{type(error).__name__}: {error}"[:2000].replace("\0", "")

@@ -9,7 +9,9 @@ from enum import StrEnum
 from itertools import islice
 from typing import Any, TypeVar
 
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection, Engine, select, text, update
+from sqlalchemy.exc import OperationalError
 
 from engine import commands, ids, keys
 from engine.command import Client, run
@@ -21,12 +23,14 @@ from engine.records import HoldRecord, Line, Position
 from engine.shapes import to_ms
 from persistence import tables
 from persistence.archive import hold_record
-from persistence.drain import Astray, drain_once
+from persistence.drain import Astray, drain_once, read_on
 
 T = TypeVar("T")
 
 RESTORE_BATCH = 400
 """Holds that one script call restores: about 5 ms of Redis's time."""
+LOCK_WAIT_MS = 1000
+_OVERTAKEN = "another rebuild of this sale has begun; see how it ends before you start one more"
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -87,35 +91,66 @@ def lineage(redis: Client, sale_id: str, cursor: Position, mark: str) -> Lineage
     return Lineage.REDIS_LOST_DATA if head.fenced else Lineage.INTACT
 
 
+def epoch_of(db: Engine, redis: Client, sale_id: str) -> int | None:
+    """The epoch of a sale, or None where Redis's history is not the one that was drained. Who finds no hold looks here
+    before it says that there is none: the fence may not have looked yet. 1 for a sale that Postgres does not know.
+    """
+    c = tables.cursors.c
+    with db.connect() as conn:
+        row = conn.execute(select(c.epoch, c.seq, c.mark).where(c.sale_id == sale_id)).one_or_none()
+    if row is None:
+        return 1
+    found = lineage(redis, sale_id, Position(row.epoch, row.seq), row.mark)
+    return int(row.epoch) if found is Lineage.INTACT else None
+
+
 def rebuild_if_lost(db: Engine, redis: Client, sale_id: str) -> Rebuilt | None:
     """Rebuild a sale whose data Redis lost. None where it is intact, is loaded for the first time, or another is at it.
     Raises as ``rebuild``, and ``PostgresWentBack``: then the sale is fenced.
     """
+    epoch = _fence_if_lost(db, redis, sale_id)
+    return None if epoch is None else rebuild(db, redis, sale_id, lost=epoch)
+
+
+def _fence_if_lost(db: Engine, redis: Client, sale_id: str) -> int | None:
+    """The epoch that Redis lost data of, fenced; judged with the cursor locked, so that nobody moves it meanwhile.
+    Drains hold that lock for moments, and many may queue for it; a rebuild holds it for long and is not waited for.
+    """
     with db.begin() as conn:
+        conn.execute(text(f"SET LOCAL lock_timeout = {LOCK_WAIT_MS}"))
         c = tables.cursors.c
-        query = select(c.epoch, c.seq, c.mark).where(c.sale_id == sale_id).with_for_update(skip_locked=True)
-        row = conn.execute(query).one_or_none()
-    if row is None or (row.epoch, row.seq) == (1, 0):
-        return None
-    match lineage(redis, sale_id, Position(row.epoch, row.seq), row.mark):
-        case Lineage.REDIS_LOST_DATA:
-            return rebuild(db, redis, sale_id)
-        case Lineage.POSTGRES_WENT_BACK:
-            run(redis, commands.fence(sale_id, fenced=True))
-            raise PostgresWentBack(f"Postgres has less of sale {sale_id} than Redis kept for it")
+        query = select(c.epoch, c.seq, c.mark).where(c.sale_id == sale_id).with_for_update()
+        try:
+            row = conn.execute(query).one_or_none()
+        except OperationalError as error:
+            if isinstance(error.orig, LockNotAvailable):
+                return None
+            raise
+        if row is None or (row.epoch, row.seq) == (1, 0):
+            return None
+        match lineage(redis, sale_id, Position(row.epoch, row.seq), row.mark):
+            case Lineage.REDIS_LOST_DATA:
+                run(redis, commands.fence(sale_id, fenced=True))
+                return int(row.epoch)
+            case Lineage.POSTGRES_WENT_BACK:
+                run(redis, commands.fence(sale_id, fenced=True))
+                raise PostgresWentBack(f"Postgres has less of sale {sale_id} than Redis kept for it")
     return None
 
 
-def rebuild(db: Engine, redis: Client, sale_id: str, *, batch: int = RESTORE_BATCH) -> Rebuilt:
+def rebuild(db: Engine, redis: Client, sale_id: str, *, batch: int = RESTORE_BATCH, lost: int | None = None) -> Rebuilt:
     """Restore a sale in Redis from Postgres: sold holds, then those in payment in the order of their orders, then held
     ones in the order of their events, each while it fits. Holds that Postgres does not know are lost, and their units
-    are for sale.
+    are for sale. ``lost`` is the epoch that was found to be lost, and fenced.
 
     Raises ``RebuildRefused`` where there is no such sale, it is retired, or another rebuild overtook this one.
     """
-    run(redis, commands.fence(sale_id, fenced=True))
-    _drain_the_rest(db, redis, sale_id)
-    epoch = _begin_epoch(db, redis, sale_id)
+    if lost is None:
+        run(redis, commands.fence(sale_id, fenced=True))
+    epoch = None
+    while epoch is None:
+        _drain_the_rest(db, redis, sale_id)
+        epoch = _begin_epoch(db, redis, sale_id, lost)
     with db.begin() as conn:
         # The cursor stays locked, so that nobody drains and nobody else rebuilds meanwhile.
         conn.execute(select(tables.cursors).where(tables.cursors.c.sale_id == sale_id).with_for_update())
@@ -140,7 +175,8 @@ def rebuild(db: Engine, redis: Client, sale_id: str, *, batch: int = RESTORE_BAT
         products = {item.id: sale_id for item in items if item.id in _read_claims(conn, sale_id)}
         if products:
             redis.hset(keys.PRODUCTS, mapping=products)  # type: ignore[arg-type]
-    _check(run(redis, commands.fence(sale_id, fenced=False, epoch=epoch)).outcome)
+        # Freed under the lock: a rebuild that waits for it fences the sale again before it looks what is to be drained.
+        _check(run(redis, commands.fence(sale_id, fenced=False, epoch=epoch)).outcome)
     ended = counts["released"] + counts["expired"]
     return Rebuilt(sale_id, epoch, counts["sold"], counts["paying"], counts["held"], ended, too_many)
 
@@ -154,19 +190,28 @@ def _drain_the_rest(db: Engine, redis: Client, sale_id: str) -> None:
 
 def _check(outcome: Outcome) -> None:
     if outcome in (Outcome.OVERTAKEN, Outcome.NO_SALE):
-        raise RebuildRefused("another rebuild of this sale has begun; see how it ends before you start one more")
+        raise RebuildRefused(_OVERTAKEN)
 
 
-def _begin_epoch(db: Engine, redis: Client, sale_id: str) -> int:
-    """Commit the next epoch first: from here on nothing of an earlier one is drained, whoever crashes."""
+def _begin_epoch(db: Engine, redis: Client, sale_id: str, lost: int | None) -> int | None:
+    """Commit the next epoch first: from here on nothing of an earlier one is drained, whoever crashes. None where
+    something is to be drained still: another rebuild had freed the sale, and it was sold on.
+    """
     with db.begin() as conn:
         c = tables.cursors.c
-        cursor = conn.execute(select(c.epoch).where(c.sale_id == sale_id).with_for_update()).one_or_none()
+        query = select(c.epoch, c.seq, c.mark).where(c.sale_id == sale_id).with_for_update()
+        cursor = conn.execute(query).one_or_none()
         if cursor is None:
             raise RebuildRefused(f"there is no sale {sale_id}")
         retired = conn.scalar(select(tables.sales.c.retired_at).where(tables.sales.c.id == sale_id))
         if retired:
             raise RebuildRefused(f"sale {sale_id} is retired: it has left Redis for good")
+        if lost not in (None, cursor.epoch):
+            raise RebuildRefused(_OVERTAKEN)
+        run(redis, commands.fence(sale_id, fenced=True))
+        with contextlib.suppress(Astray):
+            if read_on(redis, sale_id, Position(cursor.epoch, cursor.seq), cursor.mark, 1):
+                return None
         in_redis: Any = redis.hget(keys.sale(sale_id), "epoch")
         epoch = max(cursor.epoch, int(in_redis or 0)) + 1
         conn.execute(update(tables.cursors).where(c.sale_id == sale_id).values(epoch=epoch, seq=0, mark=""))

@@ -2,7 +2,10 @@
 knows it.
 """
 
+import threading
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -11,6 +14,7 @@ from engine import commands, keys
 from engine.outcomes import Outcome
 from engine.records import Position
 from persistence import database, orders
+from persistence import rebuild as module
 from persistence.drain import drain_to
 from persistence.rebuild import Lineage, RebuildRefused, lineage, rebuild, rebuild_if_lost
 from tests.persistence.test_drain import agree, rows
@@ -189,6 +193,58 @@ def test_only_what_was_lost_is_rebuilt(db: Engine, sale: SaleUnderTest) -> None:
     rebuilt = rebuild_if_lost(db, sale.client, sale.id)
     assert rebuilt
     assert rebuilt.epoch == 2
+
+
+def test_those_who_lock_the_cursor_for_a_moment_do_not_keep_a_lost_sale_from_its_rebuild(
+    db: Engine, sale: SaleUnderTest
+) -> None:
+    sell_some(sale)
+    drain(db, sale)
+    sale.client.flushall()
+    locked, conn = threading.Event(), db.connect()
+
+    def drain_in_vain() -> None:
+        with conn.begin():
+            conn.execute(text("SELECT 1 FROM cursors FOR UPDATE"))
+            locked.set()
+            time.sleep(0.2)
+        conn.close()
+
+    thread = threading.Thread(target=drain_in_vain)
+    thread.start()
+    locked.wait()
+    assert rebuild_if_lost(db, sale.client, sale.id)
+    thread.join()
+
+
+@pytest.mark.parametrize("found_lost", [False, True])
+def test_what_is_sold_after_another_rebuild_is_not_lost_by_this_one(
+    db: Engine, sale: SaleUnderTest, monkeypatch: pytest.MonkeyPatch, found_lost: bool
+) -> None:
+    tokens = sell_some(sale)
+    drain(db, sale)
+    sale.client.flushall()
+    drain_the_rest = module._drain_the_rest
+    sold: list[str] = []
+
+    def another_was_faster(*of: Any) -> None:
+        drain_the_rest(*of)
+        if not sold:
+            sold.append("")
+            rebuild(*of)
+            sold.append(sale.hold("zoe", sneaker=1))
+
+    monkeypatch.setattr(module, "_drain_the_rest", another_was_faster)
+    if found_lost:
+        with pytest.raises(RebuildRefused, match="another rebuild"):
+            rebuild_if_lost(db, sale.client, sale.id)
+        drain(db, sale)
+    else:
+        assert rebuild(db, sale.client, sale.id).epoch == 3
+    assert [sale.status(token) for token in (tokens["held"], sold[1])] == ["held", "held"]
+    shown = sale.show().sale
+    assert shown
+    assert not shown.fenced
 
 
 @pytest.mark.parametrize("calls", range(1, 8))
