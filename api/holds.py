@@ -7,18 +7,21 @@ from engine import ids, shapes
 from engine.outcomes import Outcome
 from engine.records import HoldRecord
 from persistence import archive
+from persistence.rebuild import epoch_of
 from persistence.refusals import Refusal
 
 
 async def read(services: Services, hold_id: str) -> Answer:
-    """``GET /v1/holds/{id}``: as Redis has it, else as Postgres has it. Raises ``Refusal``: hold_not_found."""
+    """``GET /v1/holds/{id}``: as Redis has it, else as Postgres has it. Raises ``Refusal``: hold_not_found, hold_lost,
+    sale_unavailable.
+    """
     sale_id, token = _parse(hold_id)
     record, now_ms = await _find(services, sale_id, token)
     return _answer(sale_id, token, record, now_ms)
 
 
 async def release(services: Services, hold_id: str) -> Answer:
-    """``DELETE /v1/holds/{id}``. Raises ``Refusal``: hold_not_found, hold_in_payment, hold_already_used,
+    """``DELETE /v1/holds/{id}``. Raises ``Refusal``: hold_not_found, hold_lost, hold_in_payment, hold_already_used,
     sale_unavailable.
     """
     sale_id, token = _parse(hold_id)
@@ -66,6 +69,12 @@ async def _find(services: Services, sale_id: str, token: str) -> tuple[HoldRecor
     if reply.outcome is Outcome.NO_SALE:
         standing = await services.standing(sale_id)
         if standing and not standing.retired:
+            raise _lost()
+    else:
+        epoch = await services.quick.run(epoch_of, services.db, services.payments.redis, sale_id)
+        if epoch is None:
+            raise gone(sale_id, retired=False)
+        if epoch > 1:  # it was rebuilt meanwhile
             raise _lost()
     raise _not_found()
 

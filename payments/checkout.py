@@ -22,6 +22,7 @@ from payments.settle import Effect
 from payments.trail import of_order
 from persistence import feed, orders
 from persistence.orders import NewOrder
+from persistence.rebuild import epoch_of
 from persistence.refusals import Refusal
 from persistence.tables import holds, sales
 from persistence.tables import orders as order_rows
@@ -118,8 +119,11 @@ def _no_hold(ctx: Context, sale_id: str, token: str, outcome: Outcome, epoch: in
     gone = outcome is Outcome.NO_SALE and sale is not None and sale.retired_at is None
     if hold is not None or gone:
         return _restoring()
-    if sale is not None and epoch > 1:
+    known = epoch_of(ctx.db, ctx.redis, sale_id)
+    if sale is not None and max(epoch, known or 1) > 1:
         return Refusal("hold_lost", "The hold was lost with data that the stock server lost. Take a new one.")
+    if known is None:
+        return _restoring()
     return Refusal("hold_not_found", f"There is no hold {hold_id}.")
 
 

@@ -75,7 +75,7 @@ async def take_hold(scope: Scope, receive: Receive, send: Send) -> None:
         auth="shop",
         answer=Hold,
         example=examples.HOLD,
-        codes=("hold_not_found", "hold_lost", "overloaded", "unavailable"),
+        codes=("hold_not_found", "hold_lost", "sale_unavailable", "overloaded", "unavailable"),
     ),
 )
 async def get_hold(request: AnyRequest) -> Answer:

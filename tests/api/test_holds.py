@@ -267,3 +267,28 @@ def test_a_hold_that_redis_lost_before_postgres_knew_it(shop: Shop, settings: Se
         check_problem(answer, 410, "hold_lost")
     assert shop.stock("sock")["available"] == 5
     db.dispose()
+
+
+def test_a_hold_that_a_rolled_back_redis_lost_is_not_denied_before_anybody_has_noticed(
+    shop: Shop, settings: Settings, redis_client: redis.Redis
+) -> None:
+    shop.load(product("sock", 5))
+    older: dict[bytes, Any] = {key: redis_client.dump(key) for key in redis_client.keys("fs:*")}
+    shop.admin("POST", "/v1/admin/products/sock/stock", json={"delta": 1, "reason": "an event that Postgres has"})
+    hold = shop.ask("ann", sock=2).json()
+    redis_client.flushall()
+    for key, value in older.items():
+        redis_client.restore(key, 0, value)
+
+    def asked() -> list[Any]:
+        path = f"/v1/holds/{hold['id']}"
+        order = shop.client.post("/v1/orders", json={"hold_id": hold["id"]})
+        return [shop.client.get(path), shop.client.delete(path), order]
+
+    for answer in asked():
+        check_problem(answer, 503, "sale_unavailable")
+    db = database.connect(settings.database_url)
+    rebuild(db, connections.connect(settings.redis_url), "bf")
+    db.dispose()
+    for answer in asked():
+        check_problem(answer, 410, "hold_lost")
