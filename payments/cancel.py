@@ -1,6 +1,7 @@
 """An order is cancelled by people: at the provider first, then its units come back, then it shows as cancelled."""
 
-from engine import ids, shapes
+from engine import commands, ids, shapes
+from engine.command import run
 from payments import dues, records
 from payments.attempts import away
 from payments.context import Context
@@ -21,7 +22,7 @@ _TRIES = 3
 def cancel_order(ctx: Context, order_id: str) -> Answer:
     """200 with the cancelled order; again: the same. Raises ``Refusal``: ``order_not_found``, ``order_not_cancellable``
     where the money was captured or the bank is processing it, ``payment_provider_unavailable`` (the workers go on with
-    it) and ``sale_unavailable``.
+    it), ``sale_unavailable`` and ``unavailable``; and ``RedisError`` where Redis is away.
     """
     if ids.parse("order", order_id) is None:
         raise not_found(order_id)
@@ -37,10 +38,10 @@ def cancel_order(ctx: Context, order_id: str) -> Answer:
     with ctx.db.connect() as conn:
         shown = orders.read_order(conn, order_id)
     assert shown is not None
-    if shown.status in ("paid", "refunded"):
+    if shown.status == "refunded" or (shown.status == "paid" and shown.payment.status == "succeeded"):
         raise _captured(shown.payment.status)
     if shown.status != "cancelled":
-        raise Refusal("sale_unavailable", "The order ends as soon as the sale is restored.", retry_after=2)
+        raise _not_yet(ctx, order.sale_id)
     return Answer(200, shapes.encode(shown))
 
 
@@ -100,6 +101,14 @@ def _withdraw_if_processing(ctx: Context, order_id: str) -> None:
         payment_status="processing",
         reason="payment_processing",
     )
+
+
+def _not_yet(ctx: Context, sale_id: str) -> Refusal:
+    """Why the units of an order whose end is recorded are not back yet. Raises ``RedisError`` where Redis is away."""
+    sale = run(ctx.redis, commands.show(sale_id, [])).sale
+    if sale is None or sale.fenced:
+        return Refusal("sale_unavailable", "The order ends as soon as the sale is restored.", retry_after=2)
+    return Refusal("unavailable", "The order is about to end. The same request again is safe.", retry_after=1)
 
 
 def _captured(payment_status: str) -> Refusal:

@@ -1,8 +1,11 @@
 """Ask, cancel, then release: orders that end by a deadline or by people, wherever the process dies."""
 
-import pytest
+import dataclasses
 
-from engine import commands
+import pytest
+from redis.exceptions import RedisError
+
+from engine import commands, connections
 from engine.command import run
 from persistence.rebuild import rebuild
 from persistence.refusals import Refusal
@@ -158,6 +161,32 @@ def test_a_cancellation_while_the_provider_is_silent_goes_on_by_itself(shop: Sho
     shop.stripe.calm()
     shop.work()
     assert shop.shown(order["id"])["status"] == "cancelled"
+    shop.check()
+
+
+def test_a_cancellation_while_redis_is_away_says_so_and_goes_on_by_itself(shop: Shop) -> None:
+    order = shop.order()
+    there, away = shop.ctx, dataclasses.replace(shop.ctx, redis=connections.connect("redis://127.0.0.1:1"))
+    shop.ctx = away
+    with pytest.raises(RedisError):
+        shop.cancel(order["id"])
+    shop.ctx = there
+    shop.work()
+    assert shop.shown(order["id"])["status"] == "cancelled"
+    shop.check()
+
+
+def test_a_cancellation_that_the_drain_cannot_bring_is_not_refused(shop: Shop) -> None:
+    """Its money was not captured, and never will be."""
+    order = shop.order(card="pm_card_visa")
+    assert order["status"] == "paid"
+    [(mark,)] = shop.rows("SELECT mark FROM cursors")
+    shop.execute("UPDATE cursors SET mark = 'of another history'")
+    with pytest.raises(Refusal) as refused:
+        shop.cancel(order["id"])
+    assert refused.value.code == "unavailable"
+    shop.execute("UPDATE cursors SET mark = :mark", mark=mark)
+    assert shop.cancel(order["id"])["status"] == "cancelled"
     shop.check()
 
 
