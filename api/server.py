@@ -34,14 +34,16 @@ def serve(
     settings: Settings, host: str, port: int, workers: int = 1, *, on_ready: Callable[[], None] | None = None
 ) -> None:
     """Serve until SIGTERM or SIGINT, finish what is under way, and return. ``on_ready`` is called once requests are
-    answered. Raises ``SettingError``, and ``OSError`` where the address cannot be had.
+    answered. Raises ``SettingError``, ``OSError`` where the address cannot be had, and ``SystemExit`` where the signal
+    came before anything was served.
     """
     listener = _listen(host, port)
     if on_ready is not None:
         _call_when_serving(listener, on_ready)
-    with contextlib.closing(listener), _quiet_signals():
+    with contextlib.closing(listener), _leaving_on_signals() as begun:
         if workers == 1:
             config = uvicorn.Config(create_app(settings), host=host, port=port, **OPTIONS)
+            begun.append(config)
             uvicorn.Server(config).run([listener])
             return
         create_app(settings)  # so that a setting that is missing is said here, once
@@ -91,18 +93,22 @@ def _to_environment(settings: Settings, metrics_folder: str) -> None:
 
 
 @contextlib.contextmanager
-def _quiet_signals() -> Iterator[None]:
-    """uvicorn raises the signal that ended it once more when it is done; here that was a good end."""
+def _leaving_on_signals() -> Iterator[list[uvicorn.Config]]:
+    """For as long as uvicorn does not listen for signals itself: before it does, they end us at once. When it is done it
+    raises the one that ended it once more, and that was a good end: its config, which is to be added, is loaded then.
+    """
+    begun: list[uvicorn.Config] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield begun
         return
 
-    def ignore(number: int, frame: FrameType | None) -> None:
-        pass
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        if not any(config.loaded for config in begun):
+            raise SystemExit(0)
 
-    before = {number: signal.signal(number, ignore) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield begun
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -123,6 +123,26 @@ def test_sigterm_turns_readiness_off_finishes_what_is_under_way_and_exits_0(sett
         assert set(answers) == {201}
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_sigterm_that_comes_while_it_starts_is_not_forgotten(workers: int) -> None:
+    early = """
+import signal, sys
+from api import server
+from engine.settings import Settings
+make = server.create_app
+def make_when_told_to_leave(settings):
+    signal.raise_signal(signal.SIGTERM)
+    return make(settings)
+server.create_app = make_when_told_to_leave
+server.serve(Settings(stripe_secret_key="sk_test_x", stripe_webhook_secret="whsec_x"), "127.0.0.1", 0, int(sys.argv[1]))
+"""
+    env = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run(
+        [sys.executable, "-c", early, str(workers)], env=env, timeout=120, check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_it_starts_without_redis_and_postgres_and_says_so(settings: Settings) -> None:
     away = replace(
         settings,
