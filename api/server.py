@@ -94,8 +94,8 @@ def _to_environment(settings: Settings, metrics_folder: str) -> None:
 
 @contextlib.contextmanager
 def _leaving_on_signals() -> Iterator[list[uvicorn.Config]]:
-    """For as long as uvicorn does not listen for signals itself: before it does, they end us at once. When it is done it
-    raises the one that ended it once more, and that was a good end: its config, which is to be added, is loaded then.
+    """For as long as uvicorn does not listen for signals itself: before it does, they end us at once. When it is done,
+    it raises the one that ended it again, and that was a good end: its config, which is to be added, is loaded then.
     """
     begun: list[uvicorn.Config] = []
     if threading.current_thread() is not threading.main_thread():

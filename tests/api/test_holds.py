@@ -273,7 +273,7 @@ def test_a_hold_that_a_rolled_back_redis_lost_is_not_denied_before_anybody_has_n
     shop: Shop, settings: Settings, redis_client: redis.Redis
 ) -> None:
     shop.load(product("sock", 5))
-    older: dict[bytes, Any] = {key: redis_client.dump(key) for key in redis_client.keys("fs:*")}
+    older: dict[Any, Any] = {key: redis_client.dump(key) for key in redis_client.keys("fs:*")}
     shop.admin("POST", "/v1/admin/products/sock/stock", json={"delta": 1, "reason": "an event that Postgres has"})
     hold = shop.ask("ann", sock=2).json()
     redis_client.flushall()

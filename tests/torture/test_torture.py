@@ -59,6 +59,7 @@ def _held(rounds: Iterable[Round]) -> list[Round]:
     return done
 
 
+@pytest.mark.timeout(600)
 def test_the_api_a_worker_and_redis_are_killed_in_a_sale(stage: Stage, seed: int) -> None:
     luck = random.Random(seed)
     for component in ("api", "worker process", "redis"):
@@ -67,6 +68,7 @@ def test_the_api_a_worker_and_redis_are_killed_in_a_sale(stage: Stage, seed: int
         assert done.holds > 0
 
 
+@pytest.mark.timeout(600)
 def test_a_redis_rolled_back_in_a_sale_and_grown_past_the_cursor_is_noticed(stage: Stage, seed: int) -> None:
     [done] = _held([roll_back_in_a_sale(stage, random.Random(seed), grown=True)])
     assert not done.broken, (seed, done)
