@@ -11,6 +11,7 @@ COMMANDS = {
     "api": ("cli.serve:api", "Serve the HTTP API."),
     "demo": ("cli.demo.command:demo", "Run one whole sale with thousands of customers, and prove that it adds up."),
     "disputes": ("cli.disputes:disputes", "List disputed charges, the newest first."),
+    "doctor": ("cli.doctor.command:doctor", "Check Redis, Postgres, Stripe and this machine; say what to change."),
     "holds": ("cli.holds:holds", "Look after holds."),
     "migrate": ("cli.serve:migrate", "Bring Postgres to the current schema."),
     "rebuild": ("cli.rebuild:rebuild", "Restore SALE in Redis from Postgres, after Redis lost data."),

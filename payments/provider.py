@@ -97,6 +97,21 @@ class ProviderUnavailable(ProviderError):
         self.stuck = stuck
 
 
+class KeyRefused(ProviderUnavailable):
+    """The provider refuses our key: ours to mend, and nothing has happened."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"it refuses our key, HTTP {status}", 30)
+
+
+class WebhookEndpoint(msgspec.Struct, frozen=True):
+    """Where Stripe sends events; ``status`` is enabled or disabled, ``enabled_events`` may be ``["*"]``."""
+
+    url: str
+    status: str
+    enabled_events: list[str]
+
+
 class ProviderRefused(ProviderError):
     """The provider understood and will not do it. ``intent`` is its state where the answer carried it."""
 
@@ -206,6 +221,13 @@ class Provider:
         pages = self._pages("/v1/refunds", {"payment_intent": intent_id})
         return [msgspec.convert(each, ProviderRefund) for each in pages]
 
+    def try_key(self) -> None:
+        """Read a payment, whichever. Raises ``KeyRefused`` where the key may not."""
+        self._call("get", "/v1/payment_intents", {"limit": 1})
+
+    def list_webhook_endpoints(self) -> list[WebhookEndpoint]:
+        return [msgspec.convert(each, WebhookEndpoint) for each in self._pages("/v1/webhook_endpoints", {})]
+
     def _pages(self, path: str, parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         after: dict[str, Any] = {}
         while True:
@@ -285,9 +307,9 @@ class Provider:
         raise self._meaning(error, status) from None
 
     def _meaning(self, error: stripe.StripeError, status: int) -> ProviderError:
-        if status in (401, 403):  # ours to mend, and nothing has happened
+        if status in (401, 403):
             self.counters.count("unavailable")
-            return ProviderUnavailable(f"it refuses our key, HTTP {status}", 30)
+            return KeyRefused(status)
         body = error.json_body if isinstance(error.json_body, dict) else {}
         detail = body.get("error") if isinstance(body.get("error"), dict) else {}
         assert isinstance(detail, dict)

@@ -64,6 +64,17 @@ def list_events(world: World, call: Call) -> Json:
     return listed([_event_shape(event) for event in chosen], "/v1/events", has_more=len(found) > limit)
 
 
+def list_webhook_endpoints(world: World, call: Call) -> Json:
+    """The one target that it sends to, as an account with one endpoint would show it."""
+    target = world.outbox.target
+    for name in ("starting_after", "ending_before"):
+        if name in call.params:
+            raise no_such("webhook_endpoint", call.params[name][:100], name)
+    limit_of(call.params)
+    shown = [shapes.webhook_endpoint_shape(target.url, sorted(target.events))] if target else []
+    return listed(shown, "/v1/webhook_endpoints", has_more=False)
+
+
 def balance(world: World, _: Call) -> Json:
     totals = world.ledger.totals() or {"usd": {"net": 0}}
     pending = [
@@ -124,6 +135,7 @@ def table() -> dict[tuple[str, str], Route]:
         ("GET", "/v1/events/{id}"): ("event_retrieve", retrieve_event, False),
         ("GET", "/v1/disputes"): ("dispute_list", disputes.list_disputes, False),
         ("GET", "/v1/disputes/{id}"): ("dispute_retrieve", disputes.retrieve, False),
+        ("GET", "/v1/webhook_endpoints"): ("webhook_endpoint_list", list_webhook_endpoints, False),
         ("GET", "/v1/balance"): ("balance_retrieve", balance, False),
         ("GET", "/v1/account"): ("account_retrieve_current", account, False),
     }

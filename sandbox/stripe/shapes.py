@@ -263,3 +263,13 @@ def dispute_shape(dispute: Dispute) -> Json:
         "reason": dispute.reason,
         "status": dispute.status,
     }
+
+
+def webhook_endpoint_shape(url: str, events: list[str]) -> Json:
+    return _SAMPLES["webhook_endpoint"] | {
+        "id": "we_standin",
+        "created": 0,
+        "description": None,
+        "enabled_events": events,
+        "url": url,
+    }

@@ -11,6 +11,8 @@ import httpx
 import pytest
 import redis
 
+from cli.doctor.findings import State
+from cli.doctor.redis_server import look_at_redis
 from engine import connections, keys
 from engine.settings import SettingError, Settings
 from persistence import database
@@ -228,6 +230,13 @@ def test_a_server_that_is_no_cluster_is_named(redis_url: str) -> None:
     client = connections.connect(f"redis+cluster://:{password}@{host}")
     with pytest.raises(redis.RedisError, match="not enabled"):
         client.get("x")
+
+
+def test_the_doctor_looks_at_every_node(cluster: Cluster, settings: Settings) -> None:
+    findings = list(look_at_redis(settings))
+    assert sum(each.check == "version" for each in findings) == len(cluster.nodes) + 1, "and at the queue's"
+    wrong = {each.check for each in findings if each.state not in (State.FINE, State.ADVICE)}
+    assert wrong == {"fsync"}, "these tests do without"
 
 
 @pytest.mark.parametrize("queue", ["", "redis+cluster://h:1"])
