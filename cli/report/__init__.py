@@ -1,0 +1,1 @@
+"""`flashsale report`: one page about a sale, for the business."""
