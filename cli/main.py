@@ -9,6 +9,7 @@ from cli import failures
 
 COMMANDS = {
     "api": ("cli.serve:api", "Serve the HTTP API."),
+    "customer": ("cli.customer:customer", "Show what is kept of a customer, and forget them."),
     "demo": ("cli.demo.command:demo", "Run one whole sale with thousands of customers, and prove that it adds up."),
     "disputes": ("cli.disputes:disputes", "List disputed charges, the newest first."),
     "doctor": ("cli.doctor.command:doctor", "Check Redis, Postgres, Stripe and this machine, and say what to change."),
