@@ -25,6 +25,7 @@ COMMANDS = {
     "sale": ("cli.sale:sale", "Load, show, pause, resume and end sales."),
     "scheduler": ("cli.serve:scheduler", "Wake the workers, again and again."),
     "stock": ("cli.stock:stock", "Add or take stock."),
+    "top": ("cli.top.command:top", "Watch the sales as they go: stock, holds a second, money, lag, answers."),
     "up": ("cli.up:up", "Run the whole stack: API, workers, scheduler, and what is not configured."),
     "webhooks": ("cli.webhooks:webhooks", "Look after stored payment events."),
     "worker": ("cli.serve:worker", "Drain events into Postgres, sweep overdue holds, handle payments."),

@@ -1,0 +1,1 @@
+"""`flashsale top`: the sales as they go, in a terminal."""
