@@ -77,6 +77,12 @@ class Event(msgspec.Struct, frozen=True):
     state: str = ""
 
 
+LATER = b"more"
+"""The field in which a later version may say more, as it may at the end of a record: this one passes over both, so that
+the two can run side by side.
+"""
+
+
 class UnreadableEvent(ValueError):
     """An entry that no script of this version or an earlier one wrote."""
 
@@ -94,6 +100,7 @@ def position_of(entry_id: bytes) -> Position:
 def read_event(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Event:
     """Read an entry of the stream. Raises ``UnreadableEvent``, which names the entry."""
     body = dict(fields)
+    body.pop(LATER, None)
     try:
         kind = Kind(body.pop(b"kind").decode())
         mark, at_ms = body.pop(b"mark").decode(), int(body.pop(b"at"))
