@@ -35,6 +35,8 @@ class Doc:
     codes: tuple[str, ...] = ()
     query: tuple[Query, ...] = ()
     keyed: bool = False
+    tagged: bool = False
+    """The answer has an ``ETag``."""
     auth: Literal["", "admin", "shop", "signature"] = ""
     description: str = ""
     not_ready: Any = None

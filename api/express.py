@@ -2,22 +2,23 @@
 scope or a router of its own. Whatever is unusual about a request takes the ordinary way, to the same answer.
 """
 
+import re
 from asyncio import Event, Transport
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
-
-from api import problems, taking
+from api import problems, shop, taking
 from api.protocol import BoundedHttp
 from api.services import Services
 from api.visits import Visits
 from api.wire import BODY_MAX_BYTES, Answer, Headers, read_headers
+from engine import ids
 from engine.batcher import Waiting
 
 Begin = Callable[["Exchange", Headers, bytes], Waiting | None]
 
+_PRODUCT: Final = re.compile(rb"/v1/products/(%b)" % ids.NAME.pattern.encode())
 _UNUSUAL: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 _NOBODY_WAITS: Final = Event()
 
@@ -36,11 +37,14 @@ class Express:
     def __init__(self, services: Services, visits: Visits) -> None:
         self.visits = visits
         self._take = Way("POST", "/v1/holds", partial(taking.begin, services))
+        self._products = shop.Products(services)
 
     def find(self, method: bytes, url: bytes) -> Way | None:
         """The way of a request line, if it has one."""
         if url == b"/v1/holds" and method == b"POST":
             return self._take
+        if method == b"GET" and (found := _PRODUCT.fullmatch(url)):
+            return Way("GET", "/v1/products/{product_id}", partial(self._products.begin, found[1].decode()))
         return None
 
 
@@ -119,17 +123,10 @@ class Exchange:
         protocol = self._protocol
         transport = protocol.transport
         if not transport.is_closing():
-            parts = [STATUS_LINE[answer.status]]
-            for name, value in protocol.server_state.default_headers:
-                parts += (name, b": ", value, b"\r\n")
-            for name, value in answer.headers:
-                parts += (name, b": ", value, b"\r\n")
+            parts = [answer.head, *(b"%b: %b\r\n" % pair for pair in protocol.server_state.default_headers)]
             if not self.keep_alive:
                 parts.append(b"connection: close\r\n")
-            parts.append(
-                b"content-length: %d\r\nx-request-id: %b\r\n\r\n" % (len(answer.body), self._request_id.encode())
-            )
-            parts.append(answer.body)
+            parts += (b"x-request-id: %b\r\n\r\n" % self._request_id.encode(), answer.body)
             transport.write(b"".join(parts))
             if not self.keep_alive:
                 transport.close()

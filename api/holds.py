@@ -27,6 +27,7 @@ async def release(services: Services, hold_id: str) -> Answer:
     sale_id, token = _parse(hold_id)
     record, now_ms = await _find(services, sale_id, token)
     change = await services.reads.release(sale_id, token, record.products)
+    services.sold_out.forget(sale_id, record.products)
     match change.outcome:
         case Outcome.RELEASED | Outcome.EXPIRED | Outcome.UNCHANGED if change.hold is not None:
             return _answer(sale_id, token, change.hold, change.now_ms)

@@ -157,6 +157,16 @@ def _parameters(path: str, doc: Doc) -> list[Json]:
                 "example": "cart-8812-try-1",
             }
         )
+    if doc.tagged:
+        found.append(
+            {
+                "name": "If-None-Match",
+                "in": "header",
+                "required": False,
+                "description": "The `ETag` of an answer that the client has.",
+                "schema": {"type": "string"},
+            }
+        )
     if doc.auth == "signature":
         found.append(
             {
@@ -180,6 +190,11 @@ _PATH_EXAMPLES: Final = {
 }
 _REQUEST_ID: Final = {
     "X-Request-Id": {"description": "The request's own, or one made here.", "schema": {"type": "string"}}
+}
+
+_TAG_HEADERS: Final = {
+    "ETag": {"description": "Names this answer.", "schema": {"type": "string"}},
+    "Cache-Control": {"description": "How long it may be kept.", "schema": {"type": "string"}},
 }
 
 
@@ -206,7 +221,11 @@ def _responses(doc: Doc, schemas: _Schemas) -> Json:
             "description": "`true` where this is the first answer again.",
             "schema": {"type": "string", "enum": ["true"]},
         }
+    if doc.tagged:
+        headers |= _TAG_HEADERS
     responses: Json = {str(doc.status): {"description": doc.summary, "headers": headers, "content": content}}
+    if doc.tagged:
+        responses["304"] = {"description": "The client has this answer already.", "headers": headers}
     of_status: dict[int, list[str]] = {}
     for code in codes_of(doc):
         for status in _statuses(code, doc):

@@ -25,35 +25,45 @@ class Together(Generic[K, V]):
 
     def __init__(self, read: Callable[[K], Awaitable[V]]) -> None:
         self._read = read
-        self._waiting: dict[K, list[asyncio.Future[V]]] = {}
+        self._waiting: dict[K, list[Callable[[V | Exception], None]]] = {}
         self._readers: set[asyncio.Task[None]] = set()
 
-    async def get(self, key: K) -> V:
-        """Raises what the read raises."""
-        answer: asyncio.Future[V] = asyncio.get_running_loop().create_future()
+    def ask(self, key: K, done: Callable[[V | Exception], None]) -> None:
+        """``done`` is told the value, or what the read raised. It must not raise."""
         waiting = self._waiting.get(key)
         if waiting is None:
-            self._waiting[key] = [answer]
+            self._waiting[key] = [done]
             reader = asyncio.create_task(self._serve(key))
             self._readers.add(reader)
             reader.add_done_callback(self._readers.discard)
         else:
-            waiting.append(answer)
+            waiting.append(done)
+
+    async def get(self, key: K) -> V:
+        """Raises what the read raises."""
+        answer: asyncio.Future[V] = asyncio.get_running_loop().create_future()
+
+        def done(found: V | Exception) -> None:
+            if answer.done():
+                return
+            if isinstance(found, Exception):
+                answer.set_exception(found)
+            else:
+                answer.set_result(found)
+
+        self.ask(key, done)
         return await answer
 
     async def _serve(self, key: K) -> None:
         while served := self._waiting[key]:
             self._waiting[key] = []
+            found: V | Exception
             try:
-                value = await self._read(key)
+                found = await self._read(key)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is theirs
-                for answer in served:
-                    if not answer.done():
-                        answer.set_exception(error)
-            else:
-                for answer in served:
-                    if not answer.done():
-                        answer.set_result(value)
+                found = error
+            for done in served:
+                done(found)
         del self._waiting[key]
 
 

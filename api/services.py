@@ -15,6 +15,7 @@ from api.metrics import FLUSH_SECONDS, Metrics
 from api.pools import Use
 from api.reads import Reads, Together
 from api.scrape import Scrape
+from api.sold_out import SoldOut
 from api.threads import Threads
 from engine import connections, tracing
 from engine.batcher import Batcher
@@ -59,6 +60,7 @@ class Services:
         self.db: sqlalchemy.Engine = database.connect(settings.database_url, settings.database_pool_size)
         self.reads = Reads(self.redis)
         self.catalogue = Catalogue(self.redis)
+        self.sold_out = SoldOut(settings.sold_out_ms)
         self.batcher = (TracedBatcher if tracing.on else Batcher)(
             self.redis,
             batch_max=settings.hold_batch_max,

@@ -2,14 +2,19 @@
 
 import base64
 import binascii
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
+from api.asker import Asker
 from api.bodies import is_name
+from api.caching import keepable, unless_known
+from api.reads import Together
 from api.refusing import gone
 from api.services import Services
-from api.wire import Answer, invalid
+from api.wire import Answer, Headers, invalid
 from engine import shapes
 from engine.commands import Shown
 from engine.shapes import Product
@@ -18,6 +23,8 @@ from persistence.refusals import Refusal
 
 LIMIT_DEFAULT: Final = 50
 LIMIT_MAX: Final = 100
+KEPT_MAX: Final = 10_000
+"""Products whose answers one process keeps for ``product_stale_ms``."""
 
 
 class ProductPage(msgspec.Struct, frozen=True):
@@ -53,6 +60,46 @@ async def read_product(services: Services, product_id: str) -> Answer:
     if not old.standing.retired:
         raise gone(old.standing.sale.id, retired=False)
     return _json(shapes.product(old.standing.sale, old.product, 0))
+
+
+class Products:
+    """``GET /v1/products/{id}`` for everybody at once: one read, one answer's bytes. With ``product_stale_ms`` an
+    answer is given again for so long, and tells a CDN how much of that time is left.
+    """
+
+    def __init__(self, services: Services, clock: Callable[[], float] = time.monotonic) -> None:
+        self._services = services
+        self._clock = clock
+        self._stale_seconds = services.settings.product_stale_ms / 1000
+        self._kept: dict[str, tuple[float, Answer]] = {}
+        self._reads: Together[str, Answer] = Together(self._read)
+
+    def begin(self, product_id: str, asker: Asker, headers: Headers, _: bytes) -> None:
+        """Tell ``asker`` the answer."""
+
+        def done(found: Answer | Exception) -> None:
+            if isinstance(found, Exception):
+                asker.fail(found)
+            else:
+                asker.answer(unless_known(found, headers.if_none_match))
+
+        kept = self._kept.get(product_id)
+        if kept is not None:
+            age = self._clock() - kept[0]
+            if age <= self._stale_seconds:
+                done(keepable(kept[1].body, self._stale_seconds - age))
+                return
+        self._reads.ask(product_id, done)
+
+    async def _read(self, product_id: str) -> Answer:
+        began = self._clock()
+        answer = await read_product(self._services, product_id)
+        if not self._stale_seconds:
+            return answer
+        if len(self._kept) >= KEPT_MAX:
+            self._kept.clear()
+        self._kept[product_id] = began, answer
+        return keepable(answer.body, self._stale_seconds - (self._clock() - began))
 
 
 def _ended(shown: Shown) -> bool:
@@ -140,4 +187,4 @@ async def _retired(services: Services, sale_id: str) -> archive.Standing:
 
 
 def _json(shape: Any) -> Answer:
-    return Answer(200, shapes.encode(shape))
+    return keepable(shapes.encode(shape))

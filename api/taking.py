@@ -3,9 +3,9 @@
 ``begin`` is for the express way, which has no task for a request; ``take`` is the same for a handler that can wait.
 """
 
-from collections.abc import Coroutine
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
+from api.asker import Asker
 from api.bodies import Body, HoldBody, hold_faults, is_name, lines_of
 from api.refusing import field_of, gone, refusal_of
 from api.services import Services
@@ -20,17 +20,6 @@ ROUTE: Final = "POST /v1/holds"
 
 _BODY: Final = Body(HoldBody, hold_faults)
 _COPY_IS_OLD: Final = (Outcome.ENDED, Outcome.UNKNOWN_PRODUCT, Outcome.NO_SALE)
-
-
-class Asker(Protocol):
-    """Who gets the answer: exactly one of these is called, once."""
-
-    def answer(self, answer: Answer) -> None: ...
-
-    def fail(self, error: Exception) -> None: ...
-
-    def later(self, work: Coroutine[Any, Any, Answer]) -> None:
-        """The answer is what this gives or raises."""
 
 
 class Wish(NamedTuple):
@@ -59,6 +48,9 @@ def begin(services: Services, asker: Asker, headers: Headers, body: bytes) -> Wa
     if sale_id is None or len(wish.lines) > 1 or (wish.key is not None and services.known_ids_secret is None):
         asker.later(take(services, wish))
         return None
+    if wish.key is None and (known := services.sold_out.answer(sale_id, *wish.lines[0])):
+        asker.fail(refusal_of(sale_id, wish.body, known))
+        return None
     token = _token(services.known_ids_secret, wish, sale_id)
 
     def done(found: HoldAnswer | Exception) -> None:
@@ -69,6 +61,8 @@ def begin(services: Services, asker: Asker, headers: Headers, body: bytes) -> Wa
         elif found.outcome in _COPY_IS_OLD:
             asker.later(_finish(services, wish, sale_id, token, found))
         else:
+            if found.outcome is Outcome.SOLD_OUT:
+                services.sold_out.remember(sale_id, found)
             asker.fail(refusal_of(sale_id, wish.body, found))
 
     return services.batcher.submit(sale_id, HoldRequest(token, wish.body.customer_id, wish.lines), done)

@@ -1,6 +1,7 @@
 """What goes over the wire: a request's headers and body, bounded, and the answer as bytes."""
 
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any, Final, NamedTuple, cast
 
 from litestar.types import Receive, Scope, Send
@@ -22,7 +23,7 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 class Answer:
     """A whole answer, and an ASGI application that gives it. ``code`` is the problem's, empty for none."""
 
-    __slots__ = ("body", "code", "headers", "status")
+    __slots__ = ("_head", "body", "code", "headers", "status")
 
     def __init__(
         self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = (JSON,), code: str = ""
@@ -31,6 +32,21 @@ class Answer:
         self.body = body
         self.headers = headers
         self.code = code
+        self._head: bytes | None = None
+
+    @property
+    def head(self) -> bytes:
+        """The status line and the headers as they go over the wire; made once, for many may get the same answer."""
+        if self._head is None:
+            parts = [b"HTTP/1.1 %d %b\r\n" % (self.status, HTTPStatus(self.status).phrase.encode())]
+            parts += [b"%b: %b\r\n" % pair for pair in self._all_headers()]
+            self._head = b"".join(parts)
+        return self._head
+
+    def _all_headers(self) -> list[tuple[bytes, bytes]]:
+        if self.status in (204, 304):  # RFC 9110, 8.6: no length where there can be no content
+            return list(self.headers)
+        return [(b"content-length", b"%d" % len(self.body)), *self.headers]
 
     def to_asgi_response(self, **_: Any) -> "Answer":
         """What Litestar asks of an exception handler's answer."""
@@ -38,9 +54,7 @@ class Answer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         cast(dict[str, Any], scope)[CODE_IN_SCOPE] = self.code
-        # RFC 9110, 8.6: no length where there can be no content.
-        length = [] if self.status == 204 else [(b"content-length", b"%d" % len(self.body))]
-        await send({"type": "http.response.start", "status": self.status, "headers": [*length, *self.headers]})
+        await send({"type": "http.response.start", "status": self.status, "headers": self._all_headers()})
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
 
 
@@ -51,6 +65,7 @@ class Headers(NamedTuple):
     content_type: bytes | None
     content_length: bytes | None
     idempotency_key: bytes | None
+    if_none_match: bytes | None
 
 
 _READ: Final = {
@@ -58,12 +73,13 @@ _READ: Final = {
     b"content-type": 1,
     b"content-length": 2,
     b"idempotency-key": 3,
+    b"if-none-match": 4,
 }
 
 
 def read_headers(raw: RawHeaders) -> Headers:
     """The first value of each header that is read here."""
-    found: list[bytes | None] = [None, None, None, None]
+    found: list[bytes | None] = [None] * len(_READ)
     for name, value in raw:
         index = _READ.get(name)
         if index is not None and found[index] is None:

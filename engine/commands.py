@@ -37,8 +37,8 @@ class HoldRequest(msgspec.Struct, frozen=True):
 class HoldAnswer(msgspec.Struct, frozen=True):
     """What became of one request of a batch. ``hold`` is there for ``held`` and ``replayed``; ``product`` where one is
     at fault; ``limit``, ``held_or_bought`` and ``tokens`` (the customer's live holds) for ``limit_exceeded``;
-    ``available``, ``held`` and ``wait_ms`` (to the next deadline, -1 for none) for ``sold_out``; ``starts_ms`` for
-    ``not_started``.
+    ``available``, ``held``, ``wait_ms`` (to the next deadline, -1 for none) and ``limit`` for ``sold_out``;
+    ``starts_ms`` for ``not_started``.
     """
 
     position: Position
@@ -125,7 +125,7 @@ def _read_hold_answer(position: Position, now_ms: int, answer: list[Any]) -> Hol
         case Outcome.HELD | Outcome.REPLAYED:
             return HoldAnswer(position, now_ms, word, hold=unpack(answer[1]))
         case Outcome.SOLD_OUT:
-            product, available, held, wait_ms = answer[1:]
+            product, available, held, wait_ms, limit = answer[1:]
             return HoldAnswer(
                 position,
                 now_ms,
@@ -134,6 +134,7 @@ def _read_hold_answer(position: Position, now_ms: int, answer: list[Any]) -> Hol
                 available=available,
                 held=held,
                 wait_ms=wait_ms,
+                limit=limit,
             )
         case Outcome.LIMIT_EXCEEDED:
             product, limit, held_or_bought, tokens = answer[1:]

@@ -44,6 +44,10 @@ class Settings:
     """
     hold_queue_max: int = 4096
     """Hold requests that may wait in one process; past it the answer is ``overloaded``."""
+    sold_out_ms: int = 5
+    """How long a process may answer ``sold_out`` by itself after Redis said so; 0: never."""
+    product_stale_ms: int = 0
+    """How old the stock in an answer may be, in a process's memory and in a CDN together; 0: read for who asks."""
     database_pool_size: int = 20
     """Connections to Postgres that one process keeps at most."""
     log_level: str = "info"

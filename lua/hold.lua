@@ -14,7 +14,7 @@
 --   {'ended'}
 --   {'mixed_currencies', product}
 --   {'limit_exceeded', product, limit, held_or_bought, tokens}   tokens as ',token,token', of the customer's live holds
---   {'sold_out', product, available, held, wait_ms}              wait_ms to the next deadline, -1 where nothing is held
+--   {'sold_out', product, available, held, wait_ms, limit}       wait_ms to the next deadline, -1 where nothing is held
 --   {'held', record}
 --@include sale.lua
 --@include book.lua
@@ -160,7 +160,7 @@ local function decide(token, name, from, count, first_field)
     local id, qty, units = requests[from + 2 * i - 2], requests[from + 2 * i - 1], units_of[i]
     if units.available < qty then
       reclaim(id, units, qty)
-      if units.available < qty then return {'sold_out', id, units.available, units.held, wait_ms(id, units)} end
+      if units.available < qty then return {'sold_out', id, units.available, units.held, wait_ms(id, units), units.limit} end
     end
   end
   return {'held', take(token, name, from, count)}

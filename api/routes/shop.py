@@ -3,8 +3,9 @@
 from litestar import get
 
 from api import examples, shop
+from api.caching import unless_known
 from api.docs import Query, doc
-from api.routes.common import AnyRequest, path_of, query_of, services_of
+from api.routes.common import AnyRequest, headers_of, path_of, query_of, services_of
 from api.wire import Answer
 from engine.shapes import Product, PublicSale
 
@@ -14,13 +15,14 @@ from engine.shapes import Product, PublicSale
     opt=doc(
         summary="A sale as a shop shows it",
         tag="shop",
+        tagged=True,
         answer=PublicSale,
         example=examples.PUBLIC_SALE,
         codes=("sale_not_found", "sale_unavailable", "overloaded", "unavailable"),
     ),
 )
 async def get_sale(request: AnyRequest) -> Answer:
-    return await shop.read_sale(services_of(request), path_of(request, "sale_id"))
+    return _unless_known(request, await shop.read_sale(services_of(request), path_of(request, "sale_id")))
 
 
 @get(
@@ -28,6 +30,7 @@ async def get_sale(request: AnyRequest) -> Answer:
     opt=doc(
         summary="Products with their live stock, in the order of their ids",
         tag="shop",
+        tagged=True,
         answer=shop.ProductPage,
         example=examples.PRODUCTS,
         query=(
@@ -43,7 +46,7 @@ async def get_sale(request: AnyRequest) -> Answer:
     ),
 )
 async def list_products(request: AnyRequest) -> Answer:
-    return await shop.list_products(services_of(request), query_of(request))
+    return _unless_known(request, await shop.list_products(services_of(request), query_of(request)))
 
 
 @get(
@@ -51,13 +54,18 @@ async def list_products(request: AnyRequest) -> Answer:
     opt=doc(
         summary="A product with its live stock",
         tag="shop",
+        tagged=True,
         answer=Product,
         example=examples.PRODUCT,
         codes=("product_not_found", "sale_unavailable", "overloaded", "unavailable"),
     ),
 )
 async def get_product(request: AnyRequest) -> Answer:
-    return await shop.read_product(services_of(request), path_of(request, "product_id"))
+    return _unless_known(request, await shop.read_product(services_of(request), path_of(request, "product_id")))
+
+
+def _unless_known(request: AnyRequest, answer: Answer) -> Answer:
+    return unless_known(answer, headers_of(request).if_none_match)
 
 
 ROUTES = [get_sale, list_products, get_product]

@@ -1,13 +1,15 @@
 """What a shop shows: sales, products, pages."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
+import httpx
 import psycopg
 import redis
 
 from engine import keys
 from engine.settings import Settings
-from tests.api.server import Shop, check_problem, product
+from tests.api.server import Shop, check_problem, product, serving
 
 
 def test_a_sale_as_a_shop_shows_it(shop: Shop) -> None:
@@ -83,3 +85,37 @@ def test_a_retired_sale_reads_as_ended_from_postgres(shop: Shop, settings: Setti
     check_problem(shop.ask(sock=1), 410, "sale_ended")
     redis_client.hset(keys.PRODUCTS, "sock", "bf")
     check_problem(shop.ask(sock=1), 410, "sale_ended")
+
+
+def test_an_answer_that_the_client_has_is_not_sent_again(shop: Shop) -> None:
+    shop.load(product("shoe", 5))
+    for path in ("/v1/products/shoe", "/v1/products?sale_id=bf", "/v1/sales/bf"):
+        first = shop.client.get(path)
+        tag = first.headers["etag"]
+        assert first.headers["cache-control"] == "no-cache"
+        for given in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+            again = shop.client.get(path, headers={"If-None-Match": given})
+            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+        assert shop.client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+        assert shop.client.head(path).headers["etag"] == tag
+    before = shop.client.get("/v1/products/shoe").headers["etag"]
+    shop.hold(shoe=1)
+    changed = shop.client.get("/v1/products/shoe", headers={"If-None-Match": before})
+    assert (changed.status_code, changed.json()["stock"]["available"]) == (200, 4)
+
+
+def test_stock_is_never_staler_than_configured(settings: Settings) -> None:
+    with (
+        serving(replace(settings, product_stale_ms=60_000)) as url,
+        httpx.Client(base_url=url, timeout=15) as client,
+    ):
+        shop = Shop(client)
+        shop.load(product("shoe", 5))
+        first = client.get("/v1/products/shoe")
+        shop.hold(shoe=1)
+        again = client.get("/v1/products/shoe")
+        assert again.json() == first.json()
+        kept, left = (int(each.headers["cache-control"].removeprefix("public, max-age=")) for each in (first, again))
+        assert 0 < left <= kept < 60
+        known = client.get("/v1/products/shoe", headers={"If-None-Match": first.headers["etag"]})
+        assert known.status_code == 304
