@@ -1,6 +1,5 @@
 """How many requests a second: ours against handlers that do nothing, and against the same API on Postgres alone."""
 
-from dataclasses import fields
 from functools import partial
 
 from loadtests import invariants, wrk
@@ -9,9 +8,6 @@ from loadtests.plan import EMPTY_RAW, STOCK, Bench
 from loadtests.report import row
 from loadtests.stats import ratios
 from loadtests.wire import Request
-
-SOLD_OUT_SETTING = "sold_out_ms"
-"""The setting by which a process answers sold out by itself for a moment; 0 asks Redis each time."""
 
 
 def per_second(found: list[wrk.Peak]) -> list[float]:
@@ -81,18 +77,18 @@ def against_postgres(bench: Bench) -> None:
 def sold_out(bench: Bench) -> None:
     """Everybody but the first is refused; no answer may be anything else."""
     _sold_out(bench, "sold-out answers against the empty typed POST, 64 connections", goal=">= 1.5")
-    if SOLD_OUT_SETTING in {each.name for each in fields(bench.stage.settings)}:
-        bench.stage.start_api(**{SOLD_OUT_SETTING: 0})
-        try:
-            _sold_out(bench, "the same, each asked of Redis", goal="")
-        finally:
-            bench.stage.start_api()
+    _sold_out(bench, "the same, of a product with a limit a customer: each is asked of Redis", limit=2)
+    bench.stage.start_api(sold_out_ms=0)
+    try:
+        _sold_out(bench, "the same without a limit, FLASHSALE_SOLD_OUT_MS=0: each is asked of Redis")
+    finally:
+        bench.stage.start_api()
 
 
-def _sold_out(bench: Bench, name: str, goal: str) -> None:
+def _sold_out(bench: Bench, name: str, *, goal: str = "", limit: int | None = None) -> None:
     stage = bench.stage
     stage.clear()
-    sale = stage.load(stock=1)
+    sale = stage.load(stock=1, limit=limit)
     stage.ask("POST", "/v1/holds", {"customer_id": "first", "product_id": sale.product, "qty": 1})
 
     def refusals() -> wrk.Peak:

@@ -75,7 +75,7 @@ class Report:
         (folder / "bench.json").write_text(json.dumps(document, indent=2) + "\n")
         (folder / "bench.md").write_text(self._markdown())
         for chart in self.charts:
-            (folder / f"{chart.name}.svg").write_text(chart.svg())
+            chart.write(folder)
 
     def print(self) -> None:
         table = Table(box=None, header_style="bold", pad_edge=False)

@@ -55,9 +55,13 @@ def test_the_report_is_json_a_table_and_charts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("points", [[], [(1.0, 0.0)], [(1.0, 5.0), (4.0, 50.0), (256.0, 12_000.0)]])
-def test_every_chart_can_be_drawn(points: list[tuple[float, float]]) -> None:
+def test_every_chart_can_be_drawn(points: list[tuple[float, float]], tmp_path: Path) -> None:
     chart = Chart(name="c", title="c", x="x", y="y", lines={"line": points}, log_x=True)
-    ET.fromstring(chart.svg())
+    chart.write(tmp_path)
+    drawn = (tmp_path / "c.svg").read_bytes()
+    ET.fromstring(drawn)
+    chart.write(tmp_path)
+    assert (tmp_path / "c.svg").read_bytes() == drawn, "the same figures are no change"
 
 
 def test_an_unknown_figure_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
