@@ -57,7 +57,9 @@ class Services:
         self.redis = connections.connect_async(settings.redis_url)
         self._sync_redis = connections.connect(settings.redis_url)
         self._queue = connections.connect(settings.queue_url)
-        self.db: sqlalchemy.Engine = database.connect(settings.database_url, settings.database_pool_size)
+        self.db: sqlalchemy.Engine = database.connect(
+            settings.database_url, settings.database_pool_size, prepare=bool(settings.database_prepare)
+        )
         self.reads = Reads(self.redis)
         self.catalogue = Catalogue(self.redis)
         self.sold_out = SoldOut(settings.sold_out_ms)

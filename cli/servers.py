@@ -101,7 +101,7 @@ def stores() -> Iterator[Stores]:
     """Both stores for one command. Raises as ``servers``."""
     with servers() as running:
         settings = running.settings
-        db = database.connect(settings.database_url, 4)
+        db = database.connect(settings.database_url, 4, prepare=bool(settings.database_prepare))
         try:
             client = connections.connect(settings.redis_url)
             with contextlib.closing(client):

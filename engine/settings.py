@@ -50,6 +50,8 @@ class Settings:
     """How old the stock in an answer may be, in a process's memory and in a CDN together; 0: read for who asks."""
     database_pool_size: int = 20
     """Connections to Postgres that one process keeps at most."""
+    database_prepare: int = 1
+    """0 prepares no statements: for a pooler in transaction mode that does not follow them."""
     log_level: str = "info"
     data_dir: str = ""
     """Where embedded servers keep their data; only ``up``, ``demo`` and commands without URLs look at it."""
@@ -63,7 +65,7 @@ class Settings:
             text = environ.get(name, "").strip()
             if not text:
                 continue
-            values[each.name] = _whole(name, text) if each.type is int else text
+            values[each.name] = _whole(name, text, 0 if each.name in _MAY_BE_ZERO else 1) if each.type is int else text
         settings = cls(**values)
         settings._check()
         return settings
@@ -95,7 +97,10 @@ class Settings:
             raise SettingError(f"FLASHSALE_LOG_LEVEL is debug, info, warning or error, not {self.log_level!r}")
 
 
-def _whole(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 1_000_000):
-        raise SettingError(f"{name} is a whole number from 1 to 1000000, not {text!r}")
+_MAY_BE_ZERO = ("sold_out_ms", "product_stale_ms", "database_prepare")
+
+
+def _whole(name: str, text: str, least: int) -> int:
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= 1_000_000):
+        raise SettingError(f"{name} is a whole number from {least} to 1000000, not {text!r}")
     return int(text)

@@ -1,11 +1,15 @@
 """Connections to Postgres, from the URL that the contract allows."""
 
+import time
 from typing import Any
 
 import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from engine import tracing
 from engine.settings import SettingError
@@ -14,11 +18,16 @@ from persistence import traced
 _SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 _DEFAULTS: dict[str, Any] = {"connect_timeout": 5, "application_name": "flashsale", "tcp_user_timeout": 10_000}
 _POOL_WAIT_SECONDS = 5.0
+PREPARE_AFTER = 5
+"""Uses of a statement before it is prepared on a connection."""
+REST_SECONDS = 1.0
 
 
-def connect(url: str, pool_size: int = 10) -> Engine:
+def connect(url: str, pool_size: int = 10, *, prepare: bool = True) -> Engine:
     """An engine of ``pool_size`` connections at most, connected at its first use. libpq reads the URL itself, so all
-    that it knows works: sockets, TLS, several hosts. Raises ``SettingError`` for a URL of another kind.
+    that it knows works: sockets, TLS, several hosts. Without ``prepare`` no statement is prepared: a pooler in
+    transaction mode may give each transaction another server connection. Raises ``SettingError`` for a URL of another
+    kind.
     """
     scheme, _, rest = url.partition("://")
     if scheme not in _SCHEMES:
@@ -31,8 +40,7 @@ def connect(url: str, pool_size: int = 10) -> Engine:
     options = {name: value for name, value in _DEFAULTS.items() if name not in given}
 
     def open_connection() -> psycopg.Connection:
-        # No prepared statements: a pooler in transaction mode gives each transaction another server connection.
-        return psycopg.connect(conninfo, prepare_threshold=None, **options)
+        return psycopg.connect(conninfo, prepare_threshold=PREPARE_AFTER if prepare else None, **options)
 
     db = create_engine(
         "postgresql+psycopg://",
@@ -41,11 +49,32 @@ def connect(url: str, pool_size: int = 10) -> Engine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=_POOL_WAIT_SECONDS,
-        pool_pre_ping=True,
         hide_parameters=True,  # they hold client secrets
         json_serializer=lambda value: msgspec.json.encode(value).decode(),
         json_deserializer=msgspec.json.decode,
     )
+    _try_after_a_rest(db)
     if tracing.on:
         traced.watch(db)
     return db
+
+
+def _try_after_a_rest(db: Engine) -> None:
+    """A connection that rested is tried before it is used, for the server may have gone meanwhile. One that was just in
+    use is not: asking each time is a round trip for every transaction.
+    """
+
+    def note(_: Any, record: ConnectionPoolEntry) -> None:
+        record.info["rests_since"] = time.monotonic()
+
+    def check(connection: DBAPIConnection, record: ConnectionPoolEntry, _: Any) -> None:
+        since = record.info.get("rests_since")
+        if since is None or time.monotonic() - since < REST_SECONDS:
+            return
+        try:
+            db.dialect.do_ping(connection)
+        except psycopg.Error as error:
+            raise InvalidatePoolError from error
+
+    event.listen(db, "checkin", note)
+    event.listen(db, "checkout", check)

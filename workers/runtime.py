@@ -61,7 +61,11 @@ def check(settings: Settings) -> None:
 def open_runtime(settings: Settings) -> Runtime:
     """Connects nothing yet; the first use does. Raises ``SettingError``."""
     queue = queue_redis(settings)
-    db = database.connect(settings.database_url, settings.database_pool_size + money.THREADS)
+    db = database.connect(
+        settings.database_url,
+        settings.database_pool_size + money.THREADS,
+        prepare=bool(settings.database_prepare),
+    )
     client = connections.connect(settings.redis_url)
     payments = money.open_context(settings, db, client, queue)
     return Runtime(settings, db, client, queue, payments, Tally(payments.provider.counters, queue))

@@ -1,0 +1,38 @@
+"""Connections to Postgres: kept, tried after a rest, and replaced where the server closed them."""
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, text
+
+from persistence import database
+from persistence.database import connect
+
+
+def _backend(db: Engine) -> int:
+    with db.connect() as conn:
+        return int(conn.execute(text("SELECT pg_backend_pid()")).scalar_one())
+
+
+def test_a_connection_that_the_server_closed_while_it_rested_is_replaced(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "REST_SECONDS", 0.0)
+    db = connect(database_url, 1)
+    first = _backend(db)
+    assert _backend(db) == first
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(%s, 5000)", [first])
+    assert _backend(db) != first
+    db.dispose()
+
+
+def test_statements_are_prepared_unless_a_pooler_forbids_it(database_url: str) -> None:
+    for prepare, expected in ((True, 1), (False, 0)):
+        db = connect(database_url, 1, prepare=prepare)
+        with db.connect() as conn:
+            for number in range(8):
+                conn.execute(text("SELECT CAST(:n AS int) AS prepared_or_not"), {"n": number})
+            query = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%prepared_or_not%'"
+            found = conn.exec_driver_sql(query.replace("%", "%%")).scalar_one()
+        assert found == expected
+        db.dispose()
