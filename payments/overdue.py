@@ -1,9 +1,10 @@
 """Holds in payment whose time ran out: ask the provider, cancel there, then release. Money that came in time is
-settled.
+settled. And orders whose hold was lost with Redis's data, which no deadline would end.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import Executor, wait
+from contextlib import suppress
 from typing import Any, cast
 
 from engine import commands, ids, keys
@@ -11,6 +12,7 @@ from engine.command import run
 from payments import dues, records
 from payments.context import Context
 from payments.settle import Effect, release_unasked
+from persistence.rebuild import RebuildRefused, restore_orders
 
 
 def run_once(ctx: Context, sale_id: str, pool: Executor, limit: int = 500) -> int:
@@ -18,6 +20,9 @@ def run_once(ctx: Context, sale_id: str, pool: Executor, limit: int = 500) -> in
     shown = run(ctx.redis, commands.show(sale_id, []))
     if shown.sale is None or shown.sale.fenced:
         return 0
+    if shown.position.epoch > 1:
+        with suppress(RebuildRefused):  # one has begun since, and it sees them
+            restore_orders(ctx.db, ctx.redis, sale_id)
     key, now_ms = keys.payments(sale_id), shown.now_ms
     found: Sequence[tuple[bytes, float]] = cast(
         Any, ctx.redis.zrangebyscore(key, "-inf", now_ms, start=0, num=limit, withscores=True)

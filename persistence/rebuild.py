@@ -181,6 +181,36 @@ def rebuild(db: Engine, redis: Client, sale_id: str, *, batch: int = RESTORE_BAT
     return Rebuilt(sale_id, epoch, counts["sold"], counts["paying"], counts["held"], ended, too_many)
 
 
+def restore_orders(db: Engine, redis: Client, sale_id: str) -> int:
+    """Orders whose hold Redis lost, written too late for the rebuild to see them: each gets its hold again, as by a
+    rebuild, so that it can be paid and will end. How many. A sale that was never rebuilt has none.
+    """
+    with db.connect() as conn:
+        if not _without_hold(conn, redis, sale_id):
+            return 0
+    with db.begin() as conn:
+        # Nobody rebuilds meanwhile, so what is missing is missing for good.
+        c = tables.cursors.c
+        query = select(c.epoch, c.seq, c.mark).where(c.sale_id == sale_id).with_for_update()
+        cursor = conn.execute(query).one()
+        if lineage(redis, sale_id, Position(cursor.epoch, cursor.seq), cursor.mark) is not Lineage.INTACT:
+            return 0
+        lost = _without_hold(conn, redis, sale_id)
+        for holds in batched(lost, RESTORE_BATCH):
+            _check(run(redis, commands.restore(sale_id, cursor.epoch, holds, known=False)).outcome)
+        return len(lost)
+
+
+def _without_hold(conn: Connection, redis: Client, sale_id: str) -> list[tuple[str, HoldRecord]]:
+    """Orders that wait for money for a hold that neither Postgres nor Redis has."""
+    payment_ttl_ms = conn.scalar(select(tables.sales.c.payment_ttl_ms).where(tables.sales.c.id == sale_id))
+    found = list(_read_lost(conn, sale_id, payment_ttl_ms))
+    if not found:
+        return []
+    _, records = run(redis, commands.peek(sale_id, [token for token, _ in found]))
+    return [lost for lost, record in zip(found, records, strict=True) if record is None]
+
+
 def _drain_the_rest(db: Engine, redis: Client, sale_id: str) -> None:
     """Where Redis's history is the one that was drained, what was not drained yet is no loss."""
     with contextlib.suppress(Astray):

@@ -236,6 +236,33 @@ def test_an_order_outlives_a_redis_that_lost_its_data(shop: Shop, drained: str, 
     shop.check()
 
 
+@pytest.mark.parametrize("paid", [False, True])
+@pytest.mark.parametrize("drained", [False, True])
+def test_an_order_that_is_written_after_the_rebuild_that_lost_its_hold_ends_too(
+    shop: Shop, drained: bool, paid: bool
+) -> None:
+    hold_id = shop.hold(sneaker=2)
+    if drained:
+        shop.drain()
+
+    def lose_and_rebuild() -> None:
+        shop.ctx.redis.flushdb()
+        rebuild(shop.ctx.db, shop.ctx.redis, shop.sale)
+
+    with shop.meanwhile("checked out", lose_and_rebuild):
+        order = shop.order(hold_id)
+    if paid:
+        shop.confirm(order)
+    shop.work()
+    shop.pass_ms(61_000)
+    run(shop.ctx.redis, commands.expire(shop.sale, ["sneaker"], 100))
+    shop.drain()
+    shop.work()
+    assert shop.shown(order["id"])["status"] == ("paid" if paid else "cancelled")
+    assert shop.stock() == ((8, 0, 2) if paid else (10, 0, 0))
+    shop.check()
+
+
 # -- another card
 def test_a_second_card_after_a_declined_one(shop: Shop) -> None:
     order = shop.order()
