@@ -1,5 +1,6 @@
 """What runs the engine elsewhere: each file is valid, and names only commands, options and variables that exist."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -10,12 +11,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import click
+import jsonschema
 import kubernetes_validate
+import promql_parser
 import pytest
 import yaml
 
 from engine.settings import Settings
 from tests.deployed.stack import NEEDS, SERVERS, USERS
+from tests.house.monitoring import read, selectors
 from tests.house.paths import ROOT, pyproject
 
 KUBERNETES = "1.37.0"
@@ -25,6 +29,8 @@ VARIABLE = re.compile(r"FLASHSALE_[A-Z_]+")
 OTHER_VARIABLES = {"FLASHSALE_TEST_REDIS_URL", "FLASHSALE_TEST_DATABASE_URL"}
 COMPOSE = ROOT / "docker-compose.yml"
 DEPLOYED = [COMPOSE, ROOT / "Dockerfile", *sorted((ROOT / "k8s").rglob("*.yaml"))]
+CRDS = ROOT / "tests/house/crds"
+"""Of KEDA and of the Prometheus operator."""
 PLAIN = [path for path in DEPLOYED if path.suffix == ".yaml" and path.name != "kustomization.yaml"]
 
 
@@ -44,6 +50,15 @@ def _rendered(overlay: str) -> list[dict[str, Any]]:
     if done.returncode:
         pytest.fail(done.stderr)
     return _documents(done.stdout)
+
+
+def _check(document: dict[str, Any]) -> None:
+    """Against Kubernetes' own schema of its kind, or that of the operator whose kind it is."""
+    schema = CRDS / f"{document['kind']}.json"
+    if schema.exists():
+        jsonschema.validate(document, json.loads(schema.read_text()))
+    else:
+        kubernetes_validate.validate(document, KUBERNETES, True)
 
 
 def _pods(documents: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -81,7 +96,7 @@ def test_each_kubernetes_file_is_valid(path: Path) -> None:
     documents = _documents(path.read_text())
     assert documents
     for document in documents:
-        kubernetes_validate.validate(document, KUBERNETES, True)
+        _check(document)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -98,7 +113,7 @@ def test_each_overlay_names_files_that_exist(overlay: str) -> None:
 def test_each_overlay_renders_to_valid_documents(overlay: str) -> None:
     documents = _rendered(overlay)
     for document in documents:
-        kubernetes_validate.validate(document, KUBERNETES, True)
+        _check(document)
     selected = {
         name: document["spec"]["selector"]["matchLabels"]
         for document in documents
@@ -196,6 +211,67 @@ def test_every_container_is_confined() -> None:
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
         assert service["user"] not in {"root", "0", "0:0"}, name
+        assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}, name
+        assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
+
+
+def test_whoever_is_waited_for_says_when_it_is_well() -> None:
+    services = _compose()["services"]
+    for service in services.values():
+        for name, how in service.get("depends_on", {}).items():
+            if how["condition"] == "service_healthy":
+                assert services[name]["healthcheck"]["test"], name
+    assert {name for name, service in services.items() if service.get("profiles")} == {"prometheus", "grafana"}
+
+
+def test_every_file_that_a_container_is_given_exists() -> None:
+    for name, service in _compose()["services"].items():
+        for volume in service.get("volumes", []):
+            source = volume.partition(":")[0]
+            if source.startswith("./"):
+                assert (ROOT / source).exists(), name
+                assert volume.endswith(":ro"), name
+            else:
+                assert source in _compose()["volumes"], name
+
+
+def test_the_operator_is_given_the_alerts_and_grafana_the_dashboard() -> None:
+    rules, monitor = (
+        yaml.safe_load((ROOT / "monitoring" / name).read_text())
+        for name in ("prometheusrule.yaml", "servicemonitor.yaml")
+    )
+    _check(rules)
+    _check(monitor)
+    assert rules["spec"] == yaml.safe_load((ROOT / "monitoring/alerts.yaml").read_text())
+    [service] = [each for each in _documents((ROOT / "k8s/base/api.yaml").read_text()) if each["kind"] == "Service"]
+    assert service["metadata"]["labels"].items() >= monitor["spec"]["selector"]["matchLabels"].items()
+    assert monitor["spec"]["endpoints"][0]["port"] in {port["name"] for port in service["spec"]["ports"]}
+    base = yaml.safe_load((ROOT / "k8s/base/kustomization.yaml").read_text())
+    assert base["labels"][0]["pairs"][monitor["spec"]["jobLabel"]] == "flashsale", "the alerts' job"
+    provider = yaml.safe_load((ROOT / "monitoring/grafana/dashboards/flashsale.yaml").read_text())["providers"][0]
+    mounted = {volume.split(":")[1] for volume in _compose()["services"]["grafana"]["volumes"]}
+    assert f"{provider['options']['path']}/dashboard.json" in mounted
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl renders overlays, and is not here")
+def test_production_is_spread_scaled_watched_and_shut_off() -> None:
+    documents = _rendered("production")
+    kinds = {document["kind"] for document in documents}
+    assert {"HorizontalPodAutoscaler", "ScaledObject", "PodDisruptionBudget", "NetworkPolicy"} <= kinds
+    assert {"ServiceMonitor", "PrometheusRule"} <= kinds
+    scaled = {
+        document["spec"]["scaleTargetRef"]["name"]
+        for document in documents
+        if document["kind"] in {"HorizontalPodAutoscaler", "ScaledObject"}
+    }
+    for document in documents:
+        assert document["metadata"].get("namespace") == "flashsale", document["metadata"]["name"]
+        if document["kind"] == "Deployment":
+            name = document["metadata"]["name"]
+            assert ("replicas" in document["spec"]) == (name not in scaled), f"{name} has two who own its number"
+    [scaler] = [document for document in documents if document["kind"] == "ScaledObject"]
+    asked = {name for name, _ in selectors(promql_parser.parse(scaler["spec"]["triggers"][0]["metadata"]["query"]))}
+    assert asked <= {name for _, name, _ in read()}, "a metric that no alert and no panel knows"
     assert re.search(r"^USER 10001:10001$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
 
 
@@ -212,6 +288,7 @@ def test_redis_never_evicts_and_has_every_hold_on_disk() -> None:
             "--appendfsync": "always",
             "--maxmemory-policy": "noeviction",
             "--save": "",
+            "--maxmemory": options["--maxmemory"],  # below the container's own: it refuses, and is not killed
         }
 
 
