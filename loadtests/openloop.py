@@ -62,6 +62,8 @@ class Outcome:
     """How late the generator itself was: above a few ms the machine was too busy to measure."""
     ids: list[str]
     series: list[dict[str, float]]
+    ms_of: dict[str, dict[str, float]] = field(default_factory=dict)
+    """The latencies of each kind of answer by itself."""
 
     @property
     def per_second(self) -> float:
@@ -80,6 +82,7 @@ class Generator:
         self._due: deque[tuple[int, float]] = deque()
         self._latencies: list[tuple[float, float]] = []
         self._late: list[float] = []
+        self._latencies_of: dict[str, list[float]] = {}
         self._answers: dict[str, int] = {}
         self._ids: list[str] = []
         self._left = plan.count
@@ -120,6 +123,7 @@ class Generator:
             late_ms=percentiles(self._late),
             ids=self._ids,
             series=self._series(),
+            ms_of={said: percentiles(values) for said, values in self._latencies_of.items()},
         )
 
     async def _connect(self) -> None:
@@ -150,8 +154,10 @@ class Generator:
         now = asyncio.get_running_loop().time
 
         def done(status: int, body: bytes) -> None:
-            self._latencies.append((moment, (now() - moment) * 1000))
+            ms = (now() - moment) * 1000
+            self._latencies.append((moment, ms))
             said = word(status, body)
+            self._latencies_of.setdefault(said, []).append(ms)
             self._answers[said] = self._answers.get(said, 0) + 1
             if self._plan.keep and status == 201:
                 self._ids.append(json.loads(body)["id"])

@@ -29,6 +29,7 @@ from sandbox.processes import free_port
 from sandbox.servers import EmbeddedPostgres, EmbeddedRedis
 from sandbox.stripe.process import StripeStandIn
 from tests.api.server import ADMIN_TOKEN, Shop
+from tests.faults.disk import Disk, disk
 from tests.workers.conftest import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +48,8 @@ class House:
     stripe: StripeStandIn
     settings: Settings
     port: int
+    disk: Disk | None = None
+    """Redis's own, where this user may mount one."""
     roles: dict[str, Role] = field(default_factory=dict)
 
     @property
@@ -181,6 +184,7 @@ def house(
     """``redis`` overrides lines of its configuration; ``changed`` are settings."""
     folder.mkdir(parents=True, exist_ok=True)
     with (
+        disk(folder / EmbeddedRedis.folder / "data") as redis_disk,
         EmbeddedRedis(folder, options=redis) as valkey,
         # Killing a process loses nothing that was written; only a power cut needs an fsync for each commit.
         EmbeddedPostgres(folder, options={"fsync": "off"}) as postgres,
@@ -198,7 +202,7 @@ def house(
                 stripe_api_base=stripe.base_url,
                 stripe_max_per_second=1000,
             )
-            made = House(folder, valkey, postgres, stripe, replace(settings, **changed), port)
+            made = House(folder, valkey, postgres, stripe, replace(settings, **changed), port, redis_disk)
             try:
                 made.start(*roles)
                 yield made
