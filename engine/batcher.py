@@ -7,12 +7,18 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from redis.exceptions import ConnectionError, TimeoutError
 
 from engine import commands
 from engine.command import AsyncClient, Command, run_async
 from engine.commands import HoldAnswer, HoldRequest
+
+STANDING_SECONDS: Final = 0.025
+"""A queue that was not empty for so long stands: more comes in than is served. What arrives at one moment does not."""
+STANDING_BATCHES: Final = 2
+"""Batches that may wait in a queue that stands, so that nobody who is let in waits for more than three calls."""
 
 Done = Callable[[HoldAnswer | Exception], None]
 """Is told the answer to a request, or why there is none. Must not raise."""
@@ -38,8 +44,11 @@ class Waiting:
 
 @dataclass(slots=True)
 class _Lane:
-    """One sale's queue; ``sender`` is the task that empties it, None while nobody waits."""
+    """One sale's queue; ``sender`` is the task that empties it, None while nobody waits. ``filled`` is when it was last
+    empty, in seconds of the loop's clock.
+    """
 
+    filled: float
     queue: deque[Waiting] = field(default_factory=deque)
     sender: asyncio.Task[None] | None = None
 
@@ -59,6 +68,7 @@ class Batcher:
         self._client = client
         self._batch_max = batch_max
         self._queue_max = queue_max
+        self._standing_max = STANDING_BATCHES * batch_max
         self._on_batch = on_batch
         self._lanes: dict[str, _Lane] = {}
         self._waiting = 0
@@ -70,19 +80,26 @@ class Batcher:
 
     def submit(self, sale_id: str, request: HoldRequest, done: Done) -> Waiting:
         """Hand a request in; ``done`` is told ``RedisError`` where Redis did not answer: then the same request (the
-        same token) may be sent again. Raises ``Overloaded`` where the queue is full.
+        same token) may be sent again. Raises ``Overloaded`` where the queue is full, or stands: a rush that comes at
+        once may wait, one that goes on is told so.
         """
         if self._waiting >= self._queue_max:
             raise Overloaded
         lane = self._lanes.get(sale_id)
         if lane is None:
-            lane = self._lanes[sale_id] = _Lane()
+            lane = self._lanes[sale_id] = _Lane(asyncio.get_running_loop().time())
+        elif len(lane.queue) >= self._standing_max and self._stands(lane):
+            raise Overloaded
         waiting = Waiting(request, done)
         lane.queue.append(waiting)
         self._waiting += 1
         if lane.sender is None:
             lane.sender = asyncio.create_task(self._empty(sale_id, lane))
         return waiting
+
+    @staticmethod
+    def _stands(lane: _Lane) -> bool:
+        return asyncio.get_running_loop().time() - lane.filled > STANDING_SECONDS
 
     async def take(self, sale_id: str, request: HoldRequest) -> HoldAnswer:
         """``submit``, and wait for the answer. Raises ``Overloaded`` and ``RedisError``."""
@@ -122,6 +139,8 @@ class Batcher:
             self._waiting -= 1
             if waiting.done is not None:
                 batch.append(waiting)
+        if not lane.queue:
+            lane.filled = asyncio.get_running_loop().time()
         return batch
 
     async def _send(self, sale_id: str, batch: list[Waiting]) -> None:

@@ -94,6 +94,40 @@ def test_a_full_queue_refuses_at_once_and_recovers(stocked: str) -> None:
     asyncio.run(flood())
 
 
+class _Waits:
+    """A connection whose calls wait until it is opened."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self.client, self.opened = client, asyncio.Event()
+
+    async def evalsha(self, *args: object) -> object:
+        await self.opened.wait()
+        return await self.client.evalsha(*args)  # type: ignore[arg-type]
+
+    async def eval(self, *args: object) -> object:
+        return await self.client.eval(*args)  # type: ignore[arg-type]
+
+
+def test_a_rush_may_wait_and_a_queue_that_stands_may_not_grow(stocked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def rush() -> None:
+        async with _Opened(stocked) as client:
+            road = _Waits(client)
+            batcher = Batcher(road, batch_max=4)  # type: ignore[arg-type]
+            monkeypatch.setattr("engine.batcher.STANDING_SECONDS", 60)
+            waiting = [asyncio.create_task(batcher.take("bf", request(f"c{n}"))) for n in range(40)]
+            await asyncio.sleep(0.01)
+            assert batcher.waiting == 36, "they came at one moment"
+            monkeypatch.setattr("engine.batcher.STANDING_SECONDS", 0)
+            with pytest.raises(Overloaded):
+                await batcher.take("bf", request("late"))
+            road.opened.set()
+            answers = await asyncio.gather(*waiting)
+            assert {answer.outcome for answer in answers} == {Outcome.HELD}, "who was let in is served"
+            assert (await batcher.take("bf", request("later"))).outcome is Outcome.HELD
+
+    asyncio.run(rush())
+
+
 def test_who_gave_up_is_not_sent(stocked: str) -> None:
     async def give_up() -> None:
         async with _Opened(stocked) as client:

@@ -1,4 +1,4 @@
-"""SIGTERM in mid-sale, to every role and to `flashsale up`: each leaves with 0, and all that was acknowledged is there."""
+"""SIGTERM in mid-sale, to every role and to `flashsale up`: each leaves with 0, and nothing acknowledged is lost."""
 
 import json
 import signal
