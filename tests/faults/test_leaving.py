@@ -1,16 +1,22 @@
-"""SIGTERM in mid-sale, to every role: each leaves with 0, and nothing acknowledged is lost."""
+"""SIGTERM in mid-sale, to every role and to `flashsale up`: each leaves with 0, and nothing acknowledged is lost."""
 
+import json
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 
+from sandbox.stack import RunningStack
 from tests.api.server import Shop, product
+from tests.cli.conftest import FILE, Background, Run, gone, run, start
 from tests.faults.house import House
 from tests.workers.conftest import eventually
 
+__all__ = ["run", "start"]  # fixtures
 pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.timeout(240)]
 
 CUSTOMERS = 6
@@ -72,3 +78,32 @@ def test_every_role_leaves_in_mid_sale(open_house: House, sale_id: str) -> None:
     known = "SELECT count(*) FROM holds WHERE sale_id = :sale AND status = 'held' AND id = ANY(:ids)"
     assert open_house.query(known, sale=sale_id, ids=crowd.held) == len(set(crowd.held)) == len(crowd.held)
     open_house.settled(sale_id)
+
+
+def test_up_leaves_in_mid_sale_and_everything_acknowledged_is_there_again(
+    start: Callable[..., Background], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "sale.yaml"
+    file.write_text(FILE.replace("stock: 10", "stock: 100000").replace("hold_ttl_seconds: 1", "hold_ttl_seconds: 600"))
+    file.write_text(file.read_text().replace("    per_customer_limit: 2\n", ""))
+    up = start("up", "--port", "0", "--data-dir", "data")
+    url = up.ready()
+    assert run("sale", "load", str(file)).code == 0
+    with Crowd(url, "sneaker").rushing() as crowd:
+        crowd.is_on()
+        family = up.family
+        assert up.stop(signal.SIGTERM) == 0
+    assert not gone(family)
+    assert crowd.other == set()
+
+    again = start("up", "--port", "0", "--data-dir", "data")
+    url = again.ready()
+    for hold_id in crowd.held[-CUSTOMERS:]:
+        assert json.loads(httpx.get(f"{url}/v1/holds/{hold_id}").text)["status"] == "held"
+    record = RunningStack.read(tmp_path / "data")
+    assert record
+    held = httpx.get(f"{url}/v1/products/sneaker").json()["stock"]["held"]
+    assert 0 <= held - len(crowd.held) <= CUSTOMERS, "at most those whose answers were cut off with their connection"
+    assert run("reconcile", "bf").code == 0
+    assert again.stop(signal.SIGTERM) == 0
