@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test lint format types unit torture simulate bench loadtest migrate lock clean
+.PHONY: help install demo up test lint format types unit torture simulate bench loadtest screenshots migrate lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench: $(STAMP)  ## every figure beside its yardstick, measured here
 
 loadtest: $(STAMP)  ## locust's rush, headless, against `flashsale up`
 	$(BIN)/python -m loadtests.run $(ARGS)
+
+screenshots: $(STAMP)  ## both pages during a live sale, by Chromium, into docs/images
+	$(BIN)/python -m loadtests.screenshots
 
 migrate: $(STAMP)  ## bring FLASHSALE_DATABASE_URL to the current schema
 	@$(BIN)/flashsale migrate $(ARGS)

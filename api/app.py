@@ -14,6 +14,9 @@ from api import leaving, logs, methods, openapi, problems
 from api.door import Door
 from api.express import Express
 from api.metrics import Metrics
+from api.pages import ops
+from api.pages import shop as window
+from api.pages.watch import Watch
 from api.routes import admin, holds, house, orders, shop
 from api.services import Services
 from api.traced import Traced
@@ -24,6 +27,8 @@ from engine.settings import SettingError, Settings
 log = structlog.get_logger("api")
 
 ROUTES: list[Any] = [*shop.ROUTES, *holds.ROUTES, *orders.ROUTES, *admin.ROUTES, *house.ROUTES]
+PAGES: list[Any] = [*window.ROUTES, *ops.ROUTES]
+"""For people; the OpenAPI document is without them."""
 
 
 def create_app(settings: Settings) -> Litestar:
@@ -40,18 +45,20 @@ def create_app(settings: Settings) -> Litestar:
         services = Services(settings, metrics)
         if not settings.shop_token:
             log.warning("holds_and_orders_are_open", why="FLASHSALE_SHOP_TOKEN is not set: anybody may hold and order")
-        app.state.services = services
+        watch = Watch(services)
+        app.state.services, app.state.watch = services, watch
         if not tracing.on:  # a trace follows a request along the way of all
             app.state.express = Express(services, visits)
         leaving.on_sigterm(services)
         try:
             yield
         finally:
+            await watch.close()
             await services.close()
             await asyncio.to_thread(tracing.stop)
 
     app = Litestar(
-        [*methods.options(ROUTES), *ROUTES],
+        [*methods.options(ROUTES), *ROUTES, *PAGES],
         lifespan=[serve],
         state=State({"openapi": openapi.document(ROUTES)}),
         exception_handlers={Exception: problems.handle},

@@ -1,4 +1,4 @@
-"""Leaving well: readiness turns off first, and only then does the server stop taking connections."""
+"""Leaving well: readiness turns off and streams end first; only then does the server stop taking connections."""
 
 import asyncio
 import multiprocessing
@@ -17,8 +17,8 @@ balancer that probes more slowly wants a pause of its own before the signal.
 
 
 def on_sigterm(services: Services) -> None:
-    """Put a notice before the server's own handler of SIGTERM. Does nothing outside the main thread, where nobody
-    handles signals.
+    """Put a notice before the server's own handler of SIGTERM, and a word before that of SIGINT, after which nobody
+    waits for balancers. Does nothing outside the main thread, where nobody handles signals.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -34,7 +34,15 @@ def on_sigterm(services: Services) -> None:
         else:
             inner(number, frame)
 
+    at_once: Any = signal.getsignal(signal.SIGINT)
+
+    def say_so(number: int, frame: FrameType | None) -> None:
+        services.leaving = True
+        at_once(number, frame)
+
     signal.signal(signal.SIGTERM, give_notice)
+    if callable(at_once):
+        signal.signal(signal.SIGINT, say_so)
 
 
 def with_parent() -> None:

@@ -60,6 +60,8 @@ def _introduce(stack: Stack, folder: Path) -> None:
     click.echo(f"postgres  {settings.database_url}")
     if stack.made_token:
         click.echo(f"admin     {settings.admin_token}  (FLASHSALE_ADMIN_TOKEN is not set; this one was made)")
+    click.echo(f"shop      {stack.url}/shop")
+    click.echo(f"live      {stack.url}/ops  (wants the admin token)")
     if stack.stand_in:
         click.echo("!" * 80)
         click.echo("!! PAYMENT STAND-IN: no Stripe key is set, so no real money moves and no card is charged.")

@@ -58,7 +58,7 @@ def read(db: Engine) -> Figures:
             oldest_webhook_seconds=_oldest_webhooks(conn),
             oldest_authorisation_seconds=_oldest_authorisation(conn),
             payments_due=_counts(conn, payments.c.due, DUES, payments.c.due.is_not(None)),
-            cursors=_cursors(conn),
+            cursors=read_cursors(conn),
         )
 
 
@@ -118,7 +118,8 @@ def _oldest_authorisation(conn: Connection) -> float:
     return float(conn.scalar(oldest) or 0)
 
 
-def _cursors(conn: Connection) -> dict[str, Position]:
+def read_cursors(conn: Connection) -> dict[str, Position]:
+    """How far each sale's events are in Postgres, the newest sale first."""
     query = (
         select(cursors.c.sale_id, cursors.c.epoch, cursors.c.seq)
         .join(sales, sales.c.id == cursors.c.sale_id)

@@ -4,7 +4,7 @@
 answer: Redis's part costs some round trips a sale and no scan. Without Postgres the picture is made all the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -19,8 +19,10 @@ from engine.commands import Shown
 from engine.records import HoldRecord, Position, ProductState, SaleState
 from engine.settings import Settings
 from persistence import live_rows
+from persistence.drift import Promise
 from persistence.live_rows import Notice, Rows, SaleMoney
 from persistence.overview import lag_seconds
+from persistence.promises import PROMISES
 
 SALES_MAX: Final = 20
 """Sales in one picture, the newest."""
@@ -29,8 +31,6 @@ PRODUCTS_MAX: Final = 50
 EXPIRIES_MAX: Final = 6
 OVERDUE_MS: Final = 5_000
 """A hold so long past its deadline should have been swept."""
-STRANDED_MS: Final = 120_000
-"""A hold in payment is stranded so long after its deadline and the grace that a silent provider gets."""
 GRACE_SECONDS: Final = Settings().payment_grace_seconds
 
 
@@ -64,8 +64,8 @@ class Expiry(msgspec.Struct, frozen=True):
 
 class LiveSale(msgspec.Struct, frozen=True):
     """A sale as Redis has it at ``now_ms``. ``holds`` were taken in all; ``paying`` are in payment; ``overdue`` are
-    held past their deadline and not swept, ``stranded`` in payment long past it; ``unsound`` counts products whose
-    counters do not add up. What only Postgres can say is None without it.
+    held past their deadline and not swept; ``unsound`` counts products whose counters do not add up. What only
+    Postgres can say is None without it.
     """
 
     id: str
@@ -83,7 +83,6 @@ class LiveSale(msgspec.Struct, frozen=True):
     holds: int
     paying: int
     overdue: int
-    stranded: int
     unsound: int
     expiries: list[Expiry]
     lag_events: int | None
@@ -92,24 +91,25 @@ class LiveSale(msgspec.Struct, frozen=True):
 
 
 class Promises(msgspec.Struct, frozen=True):
-    """The breaches of each promise that can be seen at a glance: zero is well, None is not known without Postgres.
-    ``reconcile`` compares everything.
+    """The breaches of each promise, as ``persistence.promises`` counts them: zero is well, None is not known without
+    Postgres.
     """
 
     never_oversold: int | None
     no_money_without_a_thing: int | None
-    no_stranded_stock: int
+    no_stranded_stock: int | None
     once: int | None
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """Work that waits: webhook events by status, dues by kind, events set aside for people, and the age of the oldest
-    authorisation that is not captured.
+    """Work that waits: webhook events by status, dues by kind, events set aside for people, orders that the last guard
+    refused, and the age of the oldest authorisation that is not captured.
     """
 
     webhook_events: dict[str, int]
     payments_due: dict[str, int]
     events_set_aside: int
+    orders_refused: int
     oldest_authorisation_seconds: float
 
 
@@ -129,8 +129,8 @@ def read(db: Engine, redis: Client, grace_seconds: int = GRACE_SECONDS) -> Live:
     """
     rows = None
     with suppress(SQLAlchemyError):
-        rows = live_rows.read(db)
-    return picture(read_sales(redis, rows, grace_seconds=grace_seconds), rows)
+        rows = live_rows.read(db, redis, grace_seconds)
+    return picture(read_sales(redis, rows), rows)
 
 
 def picture(sales: list[LiveSale], rows: Rows | None) -> Live:
@@ -138,16 +138,12 @@ def picture(sales: list[LiveSale], rows: Rows | None) -> Live:
     unsound = sum(sale.unsound for sale in sales)
     return Live(
         postgres=rows is not None,
-        promises=Promises(
-            never_oversold=unsound + rows.figures.orders_refused if rows else unsound or None,
-            no_money_without_a_thing=sum(each.astray for each in rows.sales.values()) if rows else None,
-            no_stranded_stock=sum(sale.stranded for sale in sales),
-            once=rows.repeated if rows else None,
-        ),
+        promises=_promises(unsound, rows.promises if rows else {}),
         waiting=Waiting(
             rows.figures.webhook_events,
             rows.figures.payments_due,
             rows.figures.events_set_aside,
+            rows.figures.orders_refused,
             rows.figures.oldest_authorisation_seconds,
         )
         if rows
@@ -157,19 +153,23 @@ def picture(sales: list[LiveSale], rows: Rows | None) -> Live:
     )
 
 
-def read_sales(
-    redis: Client, rows: Rows | None, known: Sequence[str] = (), grace_seconds: int = GRACE_SECONDS
-) -> list[LiveSale]:
+def _promises(unsound: int, broken: Mapping[Promise, int]) -> Promises:
+    """Counters that do not add up are seen at once, before the slower look has counted them."""
+    found: dict[str, int | None] = {name: broken.get(name) for name in PROMISES}
+    found["never_oversold"] = max(unsound, found["never_oversold"] or 0) if broken else unsound or None
+    return Promises(**found)
+
+
+def read_sales(redis: Client, rows: Rows | None, known: Sequence[str] = ()) -> list[LiveSale]:
     """The newest sales that Redis has, as they are now. Without ``rows``, ``known`` names them; without either, the
     sales that products are in. A sale whose server of a cluster is away is left out. Raises ``RedisError`` where none
     answers.
     """
     sale_ids = list(rows.cursors) if rows else list(known) or _claiming(redis)
-    stranded_ms = STRANDED_MS + grace_seconds * 1000
     found, away = [], None
     for sale_id in sale_ids[:SALES_MAX]:
         try:
-            found.append(_read_sale(redis, sale_id, rows, stranded_ms))
+            found.append(_read_sale(redis, sale_id, rows))
         except RedisError as error:
             away = error
     if away and not found:
@@ -182,13 +182,13 @@ def _claiming(redis: Client) -> list[str]:
     return sorted({name.decode() for name in names})
 
 
-def _read_sale(redis: Client, sale_id: str, rows: Rows | None, stranded_ms: int) -> LiveSale | None:
+def _read_sale(redis: Client, sale_id: str, rows: Rows | None) -> LiveSale | None:
     shown = run(redis, commands.show(sale_id))
     sale = shown.sale
     if sale is None:
         return None
     products = list(shown.products.values())
-    counts = _count(redis, sale_id, [each.id for each in products[:PRODUCTS_MAX]], shown.now_ms, stranded_ms)
+    counts = _count(redis, sale_id, [each.id for each in products[:PRODUCTS_MAX]], shown.now_ms)
     cursor = rows.cursors.get(sale_id) if rows else None
     behind, age = _lag(redis, sale, cursor, shown)
     return LiveSale(
@@ -228,24 +228,22 @@ def _lag(redis: Client, sale: SaleState, cursor: Position | None, shown: Shown) 
     return max(shown.position.seq - cursor.seq, 0), lag_seconds(redis, sale.id, cursor, shown)
 
 
-def _count(redis: Client, sale_id: str, products: Sequence[str], now_ms: int, stranded_ms: int) -> dict[str, Any]:
+def _count(redis: Client, sale_id: str, products: Sequence[str], now_ms: int) -> dict[str, Any]:
     """Holds by what they wait for, from the ends of the sorted sets."""
     pipeline = redis.pipeline(transaction=False)
     pipeline.hlen(keys.holds(sale_id))
     sets = [keys.payments(sale_id), *(keys.deadlines(sale_id, product) for product in products)]
     pipeline.zcard(sets[0])
-    pipeline.zcount(sets[0], "-inf", now_ms - stranded_ms)
     for each in sets[1:]:
         pipeline.zcount(each, "-inf", now_ms - OVERDUE_MS)
     for each in sets:
         pipeline.zrange(each, 0, EXPIRIES_MAX - 1, withscores=True)
-    holds, paying, stranded, *rest = pipeline.execute()
+    holds, paying, *rest = pipeline.execute()
     overdue, ends = rest[: len(products)], rest[len(products) :]
     soonest = sorted({(int(score), token.decode()) for end in ends for token, score in end})[:EXPIRIES_MAX]
     return {
         "holds": holds,
         "paying": paying,
-        "stranded": stranded,
         "overdue": sum(overdue),
         "expiries": _expiries(redis, sale_id, soonest),
     }

@@ -1,19 +1,24 @@
-"""What Postgres adds to the live picture of the sales: orders, money, what waits, and what happened lately."""
+"""What only Postgres knows of the live picture: orders, money, what waits, what happened lately, and whether the
+promises hold.
+"""
 
+import time
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
+from redis.exceptions import RedisError
 from sqlalchemy import Connection, Engine, Row, text
 
+from engine.command import Client
 from engine.records import Position
-from persistence import figures
+from persistence import figures, promises
+from persistence.drift import Promise
 from persistence.figures import Figures
 
 NOTICES_MAX: Final = 12
-MOVEMENTS: Final = 2000
-"""Movements of stock, the newest, that are looked through for one that happened twice."""
 
 
 class PaymentCount(msgspec.Struct, frozen=True):
@@ -35,15 +40,11 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 class SaleMoney(msgspec.Struct, frozen=True):
-    """``orders`` by status. ``astray``: payments with money and without a thing, or the other way round, for which
-    nothing is due.
-    """
+    """``orders`` by status."""
 
     orders: dict[str, int]
     payments: list[PaymentCount]
     taken: list[Taken]
-    astray: int
-    refused: int
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -57,11 +58,13 @@ class Notice(msgspec.Struct, frozen=True):
 
 
 class Rows(msgspec.Struct, frozen=True):
-    """``sales`` has every sale that ``figures.cursors`` names. ``repeated``: movements that one event made twice."""
+    """``sales`` has every sale that ``figures.cursors`` names; ``promises`` the breaches of each,
+    empty where Redis did not answer.
+    """
 
     figures: Figures
+    promises: dict[Promise, int]
     sales: dict[str, SaleMoney]
-    repeated: int
     notices: list[Notice]
 
     @property
@@ -70,29 +73,35 @@ class Rows(msgspec.Struct, frozen=True):
         return self.figures.cursors
 
 
-def read(db: Engine) -> Rows:
-    """Some ten queries, each over an index or over what is open. Raises what SQLAlchemy raises, soon where Postgres
-    is slow.
+def read(db: Engine, redis: Client, grace_seconds: int) -> Rows:
+    """Some fifteen queries, each over an index or over what is open, and what the promises ask of Redis. Raises what
+    SQLAlchemy raises, soon where Postgres is slow.
     """
     found = figures.read(db)
+    broken: dict[Promise, int] = {}
+    with suppress(RedisError):
+        broken = promises.read(db, redis, now_seconds=time.time(), grace_seconds=grace_seconds)
     with db.connect() as conn:
         conn.execute(text(f"SET LOCAL statement_timeout = {figures.STATEMENT_MS}"))
         return Rows(
             figures=found,
+            promises=broken,
             sales=_read_money(conn, list(found.cursors)),
-            repeated=conn.scalar(_REPEATED, {"rows": MOVEMENTS}) or 0,
             notices=[_notice(row) for row in conn.execute(_NOTICES, {"limit": NOTICES_MAX})],
         )
 
 
+def with_cursors_of_now(db: Engine, rows: Rows) -> Rows:
+    """The same with new cursors: one short query, for who looks often. How far the drain is must not be old."""
+    with db.connect() as conn:
+        conn.execute(text(f"SET LOCAL statement_timeout = {figures.STATEMENT_MS}"))
+        now = figures.read_cursors(conn)
+    return msgspec.structs.replace(rows, figures=msgspec.structs.replace(rows.figures, cursors=now))
+
+
 _MONEY = text("""
     SELECT o.sale_id, o.status AS order_status, p.status, o.currency, count(*) AS number, sum(p.amount) AS amount,
-           sum(p.captured) AS captured, sum(p.refunded) AS refunded,
-           count(*) FILTER (WHERE o.ended_because = 'refused') AS refused,
-           count(*) FILTER (WHERE p.due IS NULL AND CASE o.status
-                WHEN 'cancelled' THEN p.status = 'requires_capture' OR p.captured > p.refunded
-                WHEN 'paid' THEN p.status NOT IN ('requires_capture', 'succeeded', 'processing')
-                ELSE false END) AS astray
+           sum(p.captured) AS captured, sum(p.refunded) AS refunded
       FROM orders o JOIN payments p ON p.order_id = o.id
      WHERE o.sale_id = ANY(:sales) GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4""")
 
@@ -119,16 +128,8 @@ def _money(rows: list[Row[Any]]) -> SaleMoney:
         orders=dict(orders),
         payments=[PaymentCount(*key, *values) for key, values in sorted(payments.items())],
         taken=[Taken(currency, *values) for currency, values in sorted(taken.items())],
-        astray=sum(row.astray for row in rows),
-        refused=sum(row.refused for row in rows),
     )
 
-
-_REPEATED = text("""
-    SELECT count(*) FROM (
-           SELECT FROM (SELECT * FROM ledger ORDER BY id DESC LIMIT :rows) AS newest
-            WHERE hold_id IS NOT NULL
-            GROUP BY product_id, hold_id, kind, epoch, seq HAVING count(*) > 1) AS repeated""")
 
 # Each part is small or read by its index, newest first, before they are put together.
 _NOTICES = text("""

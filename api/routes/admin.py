@@ -94,7 +94,13 @@ async def get_admin_sale(request: AnyRequest) -> Answer:
 
 
 async def _steer(request: AnyRequest, verb: sales.Verb) -> Answer:
-    services, headers = _admin(request)
+    services, _ = _admin(request)
+    return await steer(request, services, verb)
+
+
+async def steer(request: AnyRequest, services: Services, verb: sales.Verb) -> Answer:
+    """Change a sale's state, for somebody who may."""
+    headers = headers_of(request)
     await json_body_of(request, headers, _EMPTY, optional=True)
     sale_id = path_of(request, "sale_id")
     admin.check_sale_id(sale_id)
@@ -172,7 +178,13 @@ async def end_sale(request: AnyRequest) -> Answer:
     ),
 )
 async def post_stock(request: AnyRequest) -> Answer:
-    services, headers = _admin(request)
+    services, _ = _admin(request)
+    return await adjust(request, services)
+
+
+async def adjust(request: AnyRequest, services: Services) -> Answer:
+    """Change a product's stock, for somebody who may."""
+    headers = headers_of(request)
     body = await json_body_of(request, headers, _STOCK)
     product_id, key = path_of(request, "product_id"), read_key(headers)
     route = f"POST /v1/admin/products/{product_id}/stock"

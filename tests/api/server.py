@@ -1,11 +1,16 @@
 """The API on a real socket, in a thread of the test's own process; and a client that speaks of sales."""
 
 import contextlib
+import dataclasses
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -36,6 +41,52 @@ def serving(settings: Settings) -> Iterator[str]:
             server.should_exit = True
             thread.join(15)
             assert not thread.is_alive(), "the API did not stop"
+
+
+SERVE = """
+import os, sys
+from api import logs
+from api.server import serve
+from engine.settings import Settings
+logs.configure("info")
+serve(Settings.from_env(os.environ), "127.0.0.1", int(sys.argv[1]), int(sys.argv[2]),
+      on_ready=lambda: print("ready", flush=True))
+print("ended", flush=True)
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def own_process(settings: Settings, workers: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The API as a process of its own, ready, and its address."""
+    port = free_port()
+    env = {name: value for name, value in os.environ.items() if not name.startswith("FLASHSALE_")}
+    for each in dataclasses.fields(settings):
+        if value := getattr(settings, each.name):
+            env[f"FLASHSALE_{each.name.upper()}"] = str(value)
+    child = subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(port), str(workers)],
+        env=env | {"PYTHONPATH": str(Path.cwd())},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert child.stdout
+        assert child.stdout.readline() == "ready\n"
+        yield child, f"http://127.0.0.1:{port}"
+    finally:
+        child.kill()
+        child.wait()
+        for pipe in (child.stdout, child.stderr):
+            if pipe:
+                pipe.close()
 
 
 def product(product_id: str, stock: int, **more: Any) -> dict[str, Any]:

@@ -1,70 +1,18 @@
 """The processes that serve: they start without their servers, say so, and leave well."""
 
-import os
 import re
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import fields as dataclass_fields
 from dataclasses import replace
-from pathlib import Path
 
 import httpx
 import pytest
 
 from api.app import create_app
 from engine.settings import SettingError, Settings
-from tests.api.server import Shop, check_problem, product, serving
+from tests.api.server import Shop, check_problem, free_port, own_process, product, serving
 from tests.workers.conftest import eventually
-
-SERVE = """
-import os, sys
-from api import logs
-from api.server import serve
-from engine.settings import Settings
-logs.configure("info")
-serve(Settings.from_env(os.environ), "127.0.0.1", int(sys.argv[1]), int(sys.argv[2]),
-      on_ready=lambda: print("ready", flush=True))
-print("ended", flush=True)
-"""
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def _process(settings: Settings, workers: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    port = _free_port()
-    env = {name: value for name, value in os.environ.items() if not name.startswith("FLASHSALE_")}
-    for each in dataclass_fields(settings):
-        if value := getattr(settings, each.name):
-            env[f"FLASHSALE_{each.name.upper()}"] = str(value)
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(port), str(workers)],
-        env=env | {"PYTHONPATH": str(Path.cwd())},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-        yield process, f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-        for pipe in (process.stdout, process.stderr):
-            if pipe:
-                pipe.close()
 
 
 def _check_metrics_add_up(url: str) -> None:
@@ -83,7 +31,7 @@ def _check_metrics_add_up(url: str) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigterm_turns_readiness_off_finishes_what_is_under_way_and_exits_0(settings: Settings, workers: int) -> None:
-    with _process(settings, workers) as (process, url), httpx.Client(base_url=url, timeout=15) as client:
+    with own_process(settings, workers) as (process, url), httpx.Client(base_url=url, timeout=15) as client:
         shop = Shop(client)
         shop.load(product("sock", 100_000))
         assert client.get("/health/ready").status_code == 200
@@ -146,8 +94,8 @@ server.serve(Settings(stripe_secret_key="sk_test_x", stripe_webhook_secret="whse
 def test_it_starts_without_redis_and_postgres_and_says_so(settings: Settings) -> None:
     away = replace(
         settings,
-        redis_url=f"redis://127.0.0.1:{_free_port()}",
-        database_url=f"postgresql://nobody@127.0.0.1:{_free_port()}/none",
+        redis_url=f"redis://127.0.0.1:{free_port()}",
+        database_url=f"postgresql://nobody@127.0.0.1:{free_port()}/none",
     )
     with serving(away) as url, httpx.Client(base_url=url, timeout=20) as client:
         shop = Shop(client)
@@ -174,7 +122,7 @@ def test_it_starts_without_redis_and_postgres_and_says_so(settings: Settings) ->
 def test_holds_go_on_without_postgres(settings: Settings, api_url: str) -> None:
     with httpx.Client(base_url=api_url) as client:
         Shop(client).load(product("sock", 5))
-    away = replace(settings, database_url=f"postgresql://nobody@127.0.0.1:{_free_port()}/none")
+    away = replace(settings, database_url=f"postgresql://nobody@127.0.0.1:{free_port()}/none")
     with serving(away) as url, httpx.Client(base_url=url, timeout=20) as client:
         shop = Shop(client)
         hold = shop.hold(sock=1)

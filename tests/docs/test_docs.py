@@ -11,7 +11,7 @@ import click
 import msgspec
 import pytest
 
-from api.app import ROUTES
+from api.app import PAGES, ROUTES
 from api.docs import OPT, Doc
 from api.metrics import Metrics
 from cli.main import cli
@@ -87,6 +87,17 @@ def route_section(route: str) -> str:
 def test_every_route_is_documented_and_none_is_gone() -> None:
     documented = [heading.strip("`") for heading in sections(page("reference/routes.md"), 3)]
     assert sorted(documented) == sorted(DOCS)
+
+
+def test_every_page_is_documented_as_it_says_of_itself_and_none_is_gone() -> None:
+    table = sections(page("reference/routes.md"), 2)["Pages"]
+    said = {
+        f"{method} " + re.sub(r":\w+", "", path): handler.opt["page"]
+        for handler in PAGES
+        for method in sorted(getattr(handler, "http_methods", ["GET"]))
+        for path in handler.paths
+    }
+    assert {codes(cells[0])[0]: cells[1] for cells in rows(table)} == said
 
 
 @pytest.mark.parametrize("route", DOCS)
