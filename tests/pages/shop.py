@@ -24,7 +24,7 @@ class Shop:
             {"id": each, "name": each.title(), "price": {"amount": 12900, "currency": "usd"}, "stock": units}
             for each, units in stock.items()
         ]
-        file = {"name": sale_id.title(), "products": products, "hold_ttl_seconds": 60} | more
+        file = {"name": sale_id.title(), "products": products, "hold_ttl_seconds": 600} | more
         headers = {"Authorization": f"Bearer {self.admin_token}"}
         answer = self.client.put(f"/v1/admin/sales/{sale_id}", json=file, headers=headers)
         assert answer.status_code == 200, answer.text

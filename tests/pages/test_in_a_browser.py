@@ -180,7 +180,7 @@ def test_the_live_page_by_keyboard_alone(visit: Visit, stack: RunningStack, shop
 
 
 def test_somebody_buys_a_thing(visit: Visit, shop: Shop) -> None:
-    shop.load("window", {"chair": 5})
+    shop.load("window", {"chair": 5}, hold_ttl_seconds=60)
     page = visit("/shop", refusals=(402,))
     page.get_by_role("link", name=re.compile("Window")).click()
     expect(page.get_by_text("5 of 5 left")).to_be_visible()
@@ -231,7 +231,7 @@ def test_the_shop_window_by_keyboard_alone(visit: Visit, shop: Shop) -> None:
 
 
 def test_sold_out_says_when_to_come_back(visit: Visit, shop: Shop) -> None:
-    shop.load("scarce", {"vase": 1})
+    shop.load("scarce", {"vase": 1}, hold_ttl_seconds=60)
     page = visit("/shop/scarce", refusals=(409,))
     expect(page.get_by_text("1 of 1 left")).to_be_visible()
     hold_id = shop.hold("quick", "vase")
