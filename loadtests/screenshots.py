@@ -131,7 +131,7 @@ def take(browser: Browser, record: RunningStack) -> None:
 def shoot(page: Page, name: str, *, full_page: bool = False) -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     path = IMAGES / f"{name}.png"
-    page.screenshot(path=path, full_page=full_page, animations="disabled")
+    page.screenshot(path=path, full_page=full_page, animations="disabled", timeout=120_000)
     shrink(path)
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1024} KiB")
 
