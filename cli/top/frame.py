@@ -64,9 +64,8 @@ class Watcher:
     def look(self) -> Frame:
         """Raises ``RedisError`` where Redis is away; Postgres and the API may be."""
         now = self._clock()
-        grace = self._at.settings.payment_grace_seconds
         rows = self._read_rows(now)
-        found = live.picture(live.read_sales(self._at.redis, rows, grace_seconds=grace), rows)
+        found = live.picture(live.read_sales(self._at.redis, rows), rows)
         seconds = now - self._last_at if self._last else 0.0
         rates = {sale.id: self._rates(sale, seconds) for sale in found.sales}
         api = self._look_at_api(seconds)
@@ -77,7 +76,8 @@ class Watcher:
         if now - self._rows_at >= ROWS_SECONDS:
             self._rows_at = now
             try:
-                self._rows = live_rows.read(self._at.db)
+                grace_seconds = self._at.settings.payment_grace_seconds
+                self._rows = live_rows.read(self._at.db, self._at.redis, grace_seconds)
             except SQLAlchemyError:
                 self._rows = None
         return self._rows

@@ -50,8 +50,8 @@ def _sale(sale: LiveSale, rates: Rates) -> Panel:
     conversion = "?" if rates.conversion is None else f"{rates.conversion:.1%}"
     line = Text(f"{rates.holds_per_second:g} holds/s   {sale.holds} holds   {sale.paying} in payment   ")
     line.append(f"paid {conversion}   lag {lag}")
-    if sale.overdue or sale.stranded or sale.unsound:
-        line.append(f"   overdue {sale.overdue}, stranded {sale.stranded}, unsound {sale.unsound}", style="bold red")
+    if sale.overdue or sale.unsound:
+        line.append(f"   overdue {sale.overdue}, unsound {sale.unsound}", style="bold red")
     rows: list[RenderableType] = [_stock(sale.stock), line]
     if sale.products_in_all > 1:
         rows.append(_products(sale))

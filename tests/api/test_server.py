@@ -1,10 +1,14 @@
 """The processes that serve: they start without their servers, say so, and leave well."""
 
+import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
