@@ -61,8 +61,7 @@ def roll_back_in_a_sale(stage: Stage, luck: random.Random, *, grown: bool) -> Ro
     _drained_past(stage, sale, stage.show(sale).position.seq + EVENTS_LOST)
     time.sleep(luck.uniform(0, 0.4))
     if grown:
-        stage.kill("scheduler")
-        stage.kill("workers")
+        stage.stop_workers()
         time.sleep(luck.uniform(0, 0.3))
     stage.redis.kill()
     known = dict(stage.rows("SELECT id, status FROM holds WHERE sale_id = :sale", sale=sale.id))

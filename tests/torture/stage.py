@@ -180,6 +180,13 @@ class Stage:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         each.kill()
 
+    def stop_workers(self) -> None:
+        """SIGTERM to the workers and the scheduler; returns when they have ended."""
+        for name in ("scheduler", "worker"):
+            leader = self._role(name)
+            leader.terminate()
+            leader.wait(RECOVERY_SECONDS)
+
     def _role(self, name: str) -> psutil.Process:
         for each in psutil.Process().children():
             with contextlib.suppress(psutil.Error):

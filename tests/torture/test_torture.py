@@ -60,9 +60,9 @@ def _held(rounds: Iterable[Round]) -> list[Round]:
 
 
 @pytest.mark.timeout(600)
-def test_the_api_a_worker_and_redis_are_killed_in_a_sale(stage: Stage, seed: int) -> None:
+def test_the_api_redis_and_postgres_are_killed_in_a_sale(stage: Stage, seed: int) -> None:
     luck = random.Random(seed)
-    for component in ("api", "worker process", "redis"):
+    for component in ("api", "redis", "postgres"):
         [done] = _held([kill_in_a_sale(stage, component, luck)])
         assert not done.broken, (seed, done)
         assert done.holds > 0
