@@ -7,6 +7,7 @@ import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -36,7 +37,8 @@ def connect(url: str, pool_size: int = 10, *, prepare: bool = True) -> Engine:
     try:
         given = conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError as error:
-        raise SettingError(f"FLASHSALE_DATABASE_URL cannot be read: {str(error).strip()}") from error
+        said = str(error).strip().replace(rest.rpartition("@")[0] or rest, "...")  # libpq repeats it, password and all
+        raise SettingError(f"FLASHSALE_DATABASE_URL cannot be read: {said}") from error
     options = {name: value for name, value in _DEFAULTS.items() if name not in given}
 
     def open_connection() -> psycopg.Connection:
@@ -53,10 +55,20 @@ def connect(url: str, pool_size: int = 10, *, prepare: bool = True) -> Engine:
         json_serializer=lambda value: msgspec.json.encode(value).decode(),
         json_deserializer=msgspec.json.decode,
     )
+    event.listen(db, "handle_error", _leave_out_rows)
     _try_after_a_rest(db)
     if tracing.on:
         traced.watch(db)
     return db
+
+
+def _leave_out_rows(context: ExceptionContext) -> None:
+    """Postgres tells the whole row that a constraint refused, client secrets and all: not for a log."""
+    error, told = context.original_exception, context.sqlalchemy_exception
+    if isinstance(error, psycopg.Error) and (error.diag.message_detail or "").startswith("Failing row"):
+        error.args = (error.diag.message_primary,)
+        if told is not None:
+            told.args = (f"({type(error).__module__}.{type(error).__name__}) {error}",)
 
 
 def _try_after_a_rest(db: Engine) -> None:

@@ -240,10 +240,10 @@ _NAMES = {"secrets_table": "secrets", "order_rows": "orders"}
 
 
 def _written() -> dict[str, set[str]]:
-    """What the code writes: table -> verbs. ``migrate`` is the owner's."""
+    """What the code writes: table -> verbs. ``migrate`` is the owner's, and so is the erasure of a customer."""
     found: dict[str, set[str]] = defaultdict(set)
     for path in [*(ROOT / "persistence").glob("*.py"), *(ROOT / "payments").glob("*.py")]:
-        if path.name in ("migrate.py", "roles.py"):
+        if path.name in ("migrate.py", "roles.py", "customers.py"):
             continue
         for verb, pattern in _WRITES.items():
             for groups in re.findall(pattern, path.read_text()):
