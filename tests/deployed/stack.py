@@ -211,12 +211,13 @@ class Stack:
                 return httpx.get(f"{self.url}/health/ready").status_code == 200
             return False
 
-        wait_for(ready, "the API is ready", 60)
+        wait_for(ready, "the API is ready", 170)
 
     def run(self, *arguments: str, role: str = "worker", **changed: str) -> tuple[int, str]:
         """A command with the environment of a role; its status and output."""
         log = self.folder / f"command-{secrets.token_hex(4)}.log"
-        process = Process(list(arguments), self.environment(role) | changed, log)
+        quiet = {"FLASHSALE_LOG_LEVEL": "info"}  # at debug an error of a command shows where it came from
+        process = Process(list(arguments), self.environment(role) | quiet | changed, log)
         return process.wait(), process.output
 
     def client(self) -> httpx.Client:

@@ -4,7 +4,6 @@ nothing else does.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from persistence import database, roles
 from persistence.housekeeping import retire
 from persistence.migrate import migrate
 from persistence.tables import metadata
-from tests.deployed.stack import SERVERS, Stack, deployed, wait_for
+from tests.deployed.stack import SERVERS, Stack, wait_for
 from tests.house.paths import ROOT
 
 pytestmark = pytest.mark.xdist_group("deployed")
@@ -31,12 +30,6 @@ FILE = {
     "payment_ttl_seconds": 60,
     "products": [{"id": "sock", "name": "Sock", "price": {"amount": 1000, "currency": "usd"}, "stock": 20}],
 }
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with deployed(tmp_path_factory.mktemp("deployed")) as made:
-        yield made
 
 
 def _denied(stack: Stack) -> set[tuple[str, str]]:
