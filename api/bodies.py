@@ -181,6 +181,7 @@ def decode_json(body: bytes) -> Any:
 
 
 def _at(path: str, name: str) -> str:
+    name = name or '""'
     return f"{path}.{name}" if path else name
 
 
