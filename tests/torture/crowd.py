@@ -227,7 +227,8 @@ class Buyer:
         raise Impatient(f"{what}: {said} for {PATIENCE_SECONDS:g} s")
 
     def _late_or_trouble(self, told: Told, answer: Answer, what: str) -> None:
-        if answer.code in LATE and time.time() >= told.expires_at:
+        # Where data was lost, a hold that no longer fits ends before its time.
+        if answer.code in LATE and (self._loses_data or time.time() >= told.expires_at):
             return
         self._lost_or_trouble(told, answer, what)
 
