@@ -29,6 +29,8 @@ LINGER_SECONDS = 0.004
 """Pause after news: what happens meanwhile shares the next transaction, so a trickle of events costs no core."""
 BUSY_REST_SECONDS = 0.05
 """How long a sale is left alone that another drainer has."""
+BUSY_SECONDS = 0.3
+"""Found busy for so long, its turn is waited for: orders that drain in vain could keep a lost sale from being found."""
 FAILED_REST_SECONDS = (0.1, 5.0)
 
 log = structlog.get_logger()
@@ -45,6 +47,7 @@ class Drainer:
         self._behind: set[str] = set()
         self._resting: dict[str, float] = {}
         self._failed_rest: dict[str, float] = {}
+        self._busy_since: dict[str, float] = {}
         self._refresh = Every(REFRESH_SECONDS)
         self._fence = Fence(db, client)
         self._fence_due = Every(FENCE_SECONDS)
@@ -126,7 +129,9 @@ class Drainer:
 
     def _drain(self, sale_id: str) -> int:
         try:
-            drained = drain_once(self._db, self._redis, sale_id, wait=False)
+            busy_since = self._busy_since.get(sale_id)
+            wait = busy_since is not None and time.monotonic() - busy_since > BUSY_SECONDS
+            drained = drain_once(self._db, self._redis, sale_id, wait=wait)
         except (OperationalError, InterfaceError):  # Postgres is away, for every sale
             raise
         except Astray as error:
@@ -143,8 +148,10 @@ class Drainer:
             return 0
         if drained is None:
             self._behind.discard(sale_id)
+            self._busy_since.setdefault(sale_id, time.monotonic())
             self._rest(sale_id, BUSY_REST_SECONDS)
             return 0
+        self._busy_since.pop(sale_id, None)
         self._failed_rest.pop(sale_id, None)
         if drained.behind:
             self._behind.add(sale_id)
