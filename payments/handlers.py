@@ -2,10 +2,13 @@
 record already says as much.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeGuard
 
+import msgspec
+from msgspec import Meta
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 
@@ -20,6 +23,14 @@ from persistence.tables import disputes, orders
 from persistence.tables import refunds as refund_rows
 
 AUTHORISED: Final = "payment_intent.amount_capturable_updated"
+ID_LENGTH_MAX: Final = 255
+"""Of the provider's ids; a longer one is none, and might not fit into an index."""
+_PROVIDER_ID: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{ID_LENGTH_MAX}}}")
+
+
+def is_provider_id(value: object) -> TypeGuard[str]:
+    """Whether the provider can be asked for it: it becomes part of a URL."""
+    return isinstance(value, str) and _PROVIDER_ID.fullmatch(value) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +90,7 @@ def _intent(ctx: Context, event: Event) -> Outcome:
         return PendingOrder()
     if wrong := _other_amount(order, event):
         return Parked(wrong)
-    if order.intent_id == event.intent_id and _nothing_new(order, event.shown.get("status")):
+    if order.intent_id == event.intent_id and _nothing_new(order, _status(event)):
         if event.type == AUTHORISED and order.payment_status == "canceled":
             _show_as_voided(ctx, order.id)
         return Done("known")
@@ -116,7 +127,12 @@ def _other_amount(order: OrderRecord, event: Event) -> str:
     return ""
 
 
-def _nothing_new(order: OrderRecord, hinted: Any) -> bool:
+def _status(event: Event) -> str:
+    found = event.shown.get("status")
+    return found if isinstance(found, str) else ""
+
+
+def _nothing_new(order: OrderRecord, hinted: str) -> bool:
     """Our record says as much as the event, and all that follows from it was done."""
     known = RANK.get(order.payment_status, 0)
     if order.status == "pending_payment":
@@ -152,11 +168,18 @@ def _refund(ctx: Context, event: Event) -> Outcome:
     order = _order(ctx, event)
     if order is None:
         return PendingOrder()
+    refund_id = event.shown.get("id")
+    if not is_provider_id(refund_id):
+        return Parked("the event names no refund")
     with ctx.db.connect() as conn:
-        known = conn.scalar(select(refund_rows.c.status).where(refund_rows.c.provider_id == event.shown.get("id")))
-    if known is not None and known == event.shown.get("status"):
+        known = conn.scalar(select(refund_rows.c.status).where(refund_rows.c.provider_id == refund_id))
+    if known is not None and known == _status(event):
         return Done("known")
-    return take_refunds(ctx, order, [ctx.provider.retrieve_refund(str(event.shown.get("id")))])
+    try:
+        made = ctx.provider.retrieve_refund(refund_id)
+    except ProviderRefused as refused:
+        return Parked(f"the provider does not show the refund: {refused.code}")
+    return take_refunds(ctx, order, [made])
 
 
 def _charge_refunded(ctx: Context, event: Event) -> Outcome:
@@ -165,7 +188,11 @@ def _charge_refunded(ctx: Context, event: Event) -> Outcome:
         return PendingOrder()
     if event.shown.get("amount_refunded") == order.refunded:
         return Done("known")
-    return take_refunds(ctx, order, ctx.provider.list_refunds(event.intent_id))
+    try:
+        made = ctx.provider.list_refunds(event.intent_id)
+    except ProviderRefused as refused:
+        return Parked(f"the provider does not show the refunds: {refused.code}")
+    return take_refunds(ctx, order, made)
 
 
 def take_refunds(ctx: Context, order: OrderRecord, found: list[ProviderRefund]) -> Outcome:
@@ -196,16 +223,26 @@ def take_refunds(ctx: Context, order: OrderRecord, found: list[ProviderRefund]) 
 _DISPUTE_OVER: Final = ("won", "lost", "warning_closed", "prevented")
 
 
+class _Dispute(msgspec.Struct):
+    id: Annotated[str, Meta(min_length=1, max_length=ID_LENGTH_MAX)]
+    amount: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    currency: str
+    reason: str
+    status: str
+
+
 def _dispute(ctx: Context, event: Event) -> Outcome:
     order = _order(ctx, event)
     if order is None:
         return PendingOrder()
-    shown, row = event.shown, disputes.c
-    values = {name: shown.get(name) for name in ("amount", "currency", "reason", "status")}
+    try:
+        shown, row = msgspec.convert(event.shown, _Dispute), disputes.c
+    except msgspec.ValidationError as error:
+        return Parked(f"the event shows no dispute: {error}")
     with ctx.db.begin() as conn:
         added = conn.scalar(
             insert(disputes)
-            .values(id=str(shown.get("id")), order_id=order.id, intent_id=event.intent_id, **values)
+            .values(order_id=order.id, intent_id=event.intent_id, **msgspec.structs.asdict(shown))
             .on_conflict_do_nothing()
             .returning(row.id)
         )
@@ -213,8 +250,8 @@ def _dispute(ctx: Context, event: Event) -> Outcome:
         if not changed and event.type != "charge.dispute.created":
             # A dispute that is over stays so, in whatever order its events come.
             over = row.status.in_(_DISPUTE_OVER)
-            query = update(disputes).where(row.id == shown.get("id"), ~over, row.status != shown.get("status"))
-            changed = conn.execute(query.values(status=shown.get("status"), amount=shown.get("amount"))).rowcount > 0
+            query = update(disputes).where(row.id == shown.id, ~over, row.status != shown.status)
+            changed = conn.execute(query.values(status=shown.status, amount=shown.amount)).rowcount > 0
         if changed:
             conn.execute(select(orders.c.id).where(orders.c.id == order.id).with_for_update())
             feed.append(conn, [order.id])

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from payments import records
 from payments.context import Context
 from payments.failures import AWAY, describe, trace
-from payments.handlers import HANDLERS, Done, Event, Later, Parked, PendingOrder
+from payments.handlers import HANDLERS, ID_LENGTH_MAX, Done, Event, Later, Parked, PendingOrder, is_provider_id
 from payments.trail import of_order
 from persistence.refusals import Refusal
 from persistence.tables import webhook_events
@@ -27,6 +27,10 @@ BACKOFF_MAX_SECONDS: Final = 300
 PENDING_DAYS: Final = 3
 """As long as Stripe itself goes on trying to deliver."""
 POISON_TRIES_MAX: Final = 8
+NESTING_MAX: Final = 64
+"""Several times what an event of Stripe's has. A row that is nested deeper could be written by one process and be
+unreadable to the next, whose stack is fuller.
+"""
 _HEADER_LENGTH_MAX: Final = 4096
 _TIMESTAMP: Final = re.compile(r"(?:^|,)t=([0-9]{1,12})(?=,|$)")
 
@@ -43,9 +47,6 @@ class _Envelope(msgspec.Struct):
     data: _Data
 
 
-_decode = msgspec.json.Decoder(_Envelope).decode
-
-
 def store(ctx: Context, payload: bytes, signature: str | None) -> bool:
     """Keep a signed event; whether it is new. Wake the workers after that. Raises ``Refusal``:
     ``invalid_signature``, and ``validation_error`` (400) for what is signed and yet no event; then nothing is
@@ -53,11 +54,11 @@ def store(ctx: Context, payload: bytes, signature: str | None) -> bool:
     """
     text = verify(payload, signature, ctx.settings.stripe_webhook_secret)
     try:
-        event = _decode(text)
-        whole = msgspec.json.decode(text.replace("\\u0000", ""))  # which no column of text can hold
+        whole = _without_nul(msgspec.json.decode(text))
+        event = msgspec.convert(whole, _Envelope)  # of what is kept, so that whoever reads it finds it so
     except (msgspec.MsgspecError, RecursionError, UnicodeError):
         raise _no_event() from None
-    if not event.id or "\0" in event.id + event.type:
+    if not 0 < len(event.id) <= ID_LENGTH_MAX:
         raise _no_event()
     known = event.type in HANDLERS
     values = {
@@ -72,6 +73,19 @@ def store(ctx: Context, payload: bytes, signature: str | None) -> bool:
     query = insert(webhook_events).values(values).on_conflict_do_nothing().returning(webhook_events.c.id)
     with ctx.db.begin() as conn:
         return conn.scalar(query) is not None
+
+
+def _without_nul(value: Any, nesting: int = NESTING_MAX) -> Any:
+    """The value without the one character that no column of text can hold. Raises ``RecursionError``."""
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if nesting == 0 and isinstance(value, dict | list):
+        raise RecursionError
+    if isinstance(value, dict):
+        return {name.replace("\0", ""): _without_nul(each, nesting - 1) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_without_nul(each, nesting - 1) for each in value]
+    return value
 
 
 def verify(payload: bytes, signature: str | None, secret: str) -> str:
@@ -112,7 +126,7 @@ def _intent_of(shown: dict[str, Any]) -> str | None:
     found = shown.get("id") if shown.get("object") == "payment_intent" else shown.get("payment_intent")
     if isinstance(found, dict):
         found = found.get("id")
-    return found.replace("\0", "") if isinstance(found, str) else None
+    return found if is_provider_id(found) else None
 
 
 def handle_once(ctx: Context, limit: int, pool: Executor) -> int:

@@ -93,7 +93,19 @@ def test_one_good_signature_among_several_is_enough(shop: Shop) -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"[]", b"{}", b'"x"', b'{"id":"e","type":"t"}', b'{"id":1,"type":"t","data":{"object":{}}}', b"[" * 99_999],
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'"x"',
+        b'{"id":"e","type":"t"}',
+        b'{"id":1,"type":"t","data":{"object":{}}}',
+        b"[" * 99_999,
+        b'{"id":"e","type":"charge.refunded","data":{"object":{}},"da\\u0000ta":5}',
+        b'{"id":"e","type":"charge.refunded","data":{"object":%b}}' % (b'{"a":' * 900 + b"1" + b"}" * 900),
+        b'{"id":"%b","type":"t","data":{"object":{}}}' % b"".join(b"%05d" % number for number in range(9_000)),
+    ],
+    ids=range(10),
 )
 def test_what_is_signed_and_no_event_is_refused(shop: Shop, raw: bytes) -> None:
     with pytest.raises(Refusal) as refused:
@@ -105,6 +117,11 @@ def test_what_is_signed_and_no_event_is_refused(shop: Shop, raw: bytes) -> None:
 def test_what_no_column_can_hold_is_left_out(shop: Shop) -> None:
     assert put(shop, event(description="a\0b"))
     assert shop.rows("SELECT payload->'data'->'object'->>'description' FROM webhook_events") == [("ab",)]
+
+
+def test_what_only_looks_like_nul_is_kept(shop: Shop) -> None:
+    assert put(shop, event(description="a\\u0000"))
+    assert shop.rows("SELECT payload->'data'->'object'->>'description' FROM webhook_events") == [("a\\u0000",)]
 
 
 def test_an_event_before_its_order_waits_for_it(shop: Shop) -> None:
