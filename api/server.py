@@ -76,6 +76,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+    except TypeError as error:  # a name that no encoding of names can hold
+        listener.close()
+        raise OSError(f"{host!r} is no address") from error
     except BaseException:
         listener.close()
         raise

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 UNDEFINED = ("42P01", "42703")
 """SQLSTATE: a table or a column that is not there."""
 NO_RIGHT = "42501"
+HEAD_CHARACTERS, TAIL_CHARACTERS = 600, 300
+"""What is shown of a message that is longer than both: what to do stands at its end."""
 _OTHER_USER = "commands have the worker's rights: run them with its URLs"
 
 
@@ -59,10 +61,10 @@ def explain(error: Exception) -> tuple[str, int]:
         return first_line(error), 1
     if _is_a(error, "sqlalchemy.exc.SQLAlchemyError"):
         return _database(error), 1
-    if _is_a(error, "redis.exceptions.NoPermissionError"):
-        return f"this user of Redis may not do that ({first_line(error)}); {_OTHER_USER}", 1
     if _is_a(error, "redis.exceptions.RedisError"):
-        return f"Redis does not answer ({first_line(error)}); check FLASHSALE_REDIS_URL", 1
+        return _redis(error), 1
+    if isinstance(error, UnicodeEncodeError):
+        return "an argument holds bytes that are no UTF-8, so nothing here can have that name", 2
     if isinstance(error, OSError | LookupError):
         return first_line(error), 1
     told = f"{type(error).__name__}: {first_line(error)}"
@@ -101,9 +103,22 @@ def _database(error: Exception) -> str:
     return f"Postgres does not answer ({first_line(error)}); check FLASHSALE_DATABASE_URL"
 
 
+def _redis(error: Exception) -> str:
+    if _is_a(error, "redis.exceptions.NoPermissionError"):
+        return f"this user of Redis may not do that ({first_line(error)}); {_OTHER_USER}"
+    return f"Redis does not answer ({first_line(error)}); check FLASHSALE_REDIS_URL"
+
+
 def _tell(message: str, code: int) -> int:
-    click.echo(f"flashsale: {' '.join(message.split())}", err=True)
+    click.echo(f"flashsale: {_shown(' '.join(message.split()))}", err=True)
     return code
+
+
+def _shown(line: str) -> str:
+    """What came from outside neither fills a terminal nor steers it."""
+    if len(line) > HEAD_CHARACTERS + TAIL_CHARACTERS:
+        line = f"{line[:HEAD_CHARACTERS]} ... {line[-TAIL_CHARACTERS:]}"
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
 
 
 def _debugging() -> bool:

@@ -54,8 +54,8 @@ def free_port_of(host: str, port: int) -> int:
         try:
             probe.bind((host, port))
             probe.listen()
-        except OSError as error:
-            why = error.strerror or str(error)
+        except (OSError, TypeError) as error:  # the latter for a name that no encoding of names can hold
+            why = getattr(error, "strerror", None) or str(error)
             raise Failure(
                 f"cannot listen on {host}:{port} ({why}): choose another with --port, 0 for a free one"
             ) from error

@@ -33,7 +33,7 @@ def report(sale_id: str, html: Path | None, json: bool) -> None:
     if json:
         json_line(found)
     elif html is not None:
-        click.echo(f"wrote {html}")
+        click.echo(f"wrote {click.format_filename(html)}")
     else:
         _print(found)
 

@@ -1,5 +1,6 @@
 """The command."""
 
+import math
 import os
 import sys
 import time
@@ -30,6 +31,8 @@ def top(interval: float, once: bool, api_url: str, json: bool) -> None:
 
     In a terminal one page that changes, until Ctrl-C; elsewhere a frame each interval.
     """
+    if math.isnan(interval):
+        raise click.BadParameter("must be a number", param_hint="--interval")
     with stores() as at:
         watcher = Watcher(at, (api_url or _stack_url()).rstrip("/"))
         watcher.look()
