@@ -24,13 +24,14 @@ from tests.house.paths import ROOT, pyproject
 
 KUBERNETES = "1.37.0"
 OVERLAYS = ["development", "production"]
+COMPONENTS = ROOT / "k8s" / "components"
 VARIABLE = re.compile(r"FLASHSALE_[A-Z_]+")
 # Read by `docker compose` itself or by the tests, not by the engine.
 OTHER_VARIABLES = {"FLASHSALE_TEST_REDIS_URL", "FLASHSALE_TEST_DATABASE_URL"}
 COMPOSE = ROOT / "docker-compose.yml"
 DEPLOYED = [COMPOSE, ROOT / "Dockerfile", *sorted((ROOT / "k8s").rglob("*.yaml"))]
 CRDS = ROOT / "tests/house/crds"
-"""Of KEDA and of the Prometheus operator."""
+"""Of KEDA, CloudNativePG and the Prometheus operator."""
 PLAIN = [path for path in DEPLOYED if path.suffix == ".yaml" and path.name != "kustomization.yaml"]
 
 
@@ -101,7 +102,7 @@ def test_each_kubernetes_file_is_valid(path: Path) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_each_overlay_names_files_that_exist(overlay: str) -> None:
-    for folder in (ROOT / "k8s" / "base", ROOT / "k8s" / "overlays" / overlay):
+    for folder in (ROOT / "k8s" / "base", ROOT / "k8s" / "overlays" / overlay, *COMPONENTS.iterdir()):
         kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
         assert all((folder / name).exists() for name in kustomization["resources"])
         listed = {Path(name).name for name in kustomization["resources"]} | {"kustomization.yaml"}
@@ -121,7 +122,9 @@ def test_each_overlay_renders_to_valid_documents(overlay: str) -> None:
         for name in [document["metadata"]["name"]]
     }
     labels = [
-        document["spec"]["template"]["metadata"]["labels"] for document in documents if document["kind"] == "Deployment"
+        document["spec"]["template"]["metadata"]["labels"]
+        for document in documents
+        if document["kind"] in {"Deployment", "StatefulSet"}
     ]
     for name, wanted in selected.items():
         assert any(wanted.items() <= each.items() for each in labels), name
