@@ -33,6 +33,9 @@ STRIPE_REASONS: Final = frozenset({"duplicate", "fraudulent", "requested_by_cust
 GIVEN: Final = ("pending", "requires_action", "succeeded")
 """Statuses of a refund whose money is away; ``failed`` and ``canceled`` give it back to the order."""
 _RANK: Final = {"succeeded": 1, "failed": 2, "canceled": 2}
+RESEND_SECONDS: Final = 3600
+RESEND_TRIES_MAX: Final = 6
+"""Money for nothing that the bank did not take back is sent again after 1, 2, 4 ... hours; then it is for people."""
 
 log = structlog.get_logger(__name__)
 
@@ -99,16 +102,18 @@ def _id_of(order: OrderRecord) -> str:
 @of_order("order.refund", _id_of)
 def _work_on(ctx: Context, order: OrderRecord, row: Any) -> Position | None:
     refund_id = row.id
-    if row.provider_id is None:
+    if row.provider_id is None or (row.id == void_refund_id(order) and row.status not in GIVEN):
         try:
             made = _create(ctx, order, row)
         except ProviderRefused as refused:
             _refuse(ctx, order, refund_id, refused)
             raise
         ctx.checkpoint("refunded at the provider")
-        record(ctx, order.id, refund_id, made)
+        record(ctx, order.id, refund_id, made, sent=True)
         ctx.checkpoint("refund known")
         status = made.status
+        if refund_id == void_refund_id(order) and status not in GIVEN:
+            return None  # as ``record`` left it
     else:
         status = row.status
     position = None
@@ -133,14 +138,16 @@ def _create(ctx: Context, order: OrderRecord, row: Any) -> ProviderRefund:
         parameters["reason"] = row.reason
     elif row.reason:
         parameters["metadata"]["reason"] = row.reason[:500]
+    # One that the bank failed is spent: the next has a key of its own, which is the same until it is known.
+    key = row.id if row.provider_id is None else f"{row.id}+{row.provider_id}"
     try:
-        return ctx.provider.create_refund(parameters, row.id)
+        return ctx.provider.create_refund(parameters, key)
     except ProviderUnavailable as silence:
         if not silence.stuck or order.intent_id is None:
             raise
     # The provider repeats a failure under this key. What it left behind carries our refund's id; else the key is spent.
     for found in ctx.provider.list_refunds(order.intent_id):
-        if found.metadata.get("refund_id") == row.id:
+        if found.metadata.get("refund_id") == row.id and (row.provider_id is None or found.status in GIVEN):
             return found
     return ctx.provider.create_refund(parameters, f"{row.id}+{row.tries}")
 
@@ -173,16 +180,26 @@ def _restock(ctx: Context, order: OrderRecord, refund_id: str, lines: list[Any])
     return None
 
 
-def record(ctx: Context, order_id: str, refund_id: str, made: ProviderRefund) -> bool:
-    """What the provider says of a refund; its status never goes backwards. Whether anything changed."""
+def record(ctx: Context, order_id: str, refund_id: str, made: ProviderRefund, *, sent: bool = False) -> bool:
+    """What the provider says of a refund, ``sent`` where it says so to us who send it; its status never goes
+    backwards. Whether anything changed.
+    """
     with ctx.db.begin() as conn:
         order = records.lock(conn, order_id)
-        row = conn.execute(select(refunds.c.status, refunds.c.provider_id).where(refunds.c.id == refund_id)).one()
+        row = conn.execute(
+            select(refunds.c.status, refunds.c.provider_id, refunds.c.tries).where(refunds.c.id == refund_id)
+        ).one()
         if order is None or (row.provider_id == made.id and row.status == made.status):
             return False
-        values = {"provider_id": made.id}
-        if _RANK.get(made.status, 0) >= _RANK.get(row.status, 0):
+        another = row.provider_id not in (None, made.id)
+        if another and not sent and (row.status in GIVEN or made.status not in GIVEN):
+            return False  # it failed, and was sent again since
+        values: dict[str, Any] = {"provider_id": made.id}
+        if another or _RANK.get(made.status, 0) >= _RANK.get(row.status, 0):
             values["status"] = made.status
+            if refund_id == void_refund_id(order) and made.status not in GIVEN:
+                pause = RESEND_SECONDS * 2 ** min(row.tries, RESEND_TRIES_MAX)
+                values |= {"due": row.tries < RESEND_TRIES_MAX, "due_at": records.in_seconds(pause)}
         if made.failure_reason:
             values["last_error"] = made.failure_reason
         conn.execute(update(refunds).where(refunds.c.id == refund_id).values(**values))

@@ -3,8 +3,10 @@
 import pytest
 
 from engine.ids import order_id
+from payments import inbox, refunds
 from persistence.refusals import Refusal
 from tests.payments.shop import Shop
+from tests.payments.test_settling import late
 
 
 def refused(shop: Shop, order: str, **request: object) -> Refusal:
@@ -118,6 +120,45 @@ def test_a_refund_that_fails_later_gives_the_amount_back(shop: Shop) -> None:
     assert shop.shown(order["id"])["refunded"] == 0
     assert shop.rows("SELECT status FROM refunds") == [("failed",)]
     shop.check()
+
+
+def voided(shop: Shop) -> tuple[str, str]:
+    """An order whose captured money came too late and went back, and the provider's id of that refund."""
+    object.__setattr__(shop.ctx.settings, "capture_method", "automatic")
+    order = late(shop)
+    shop.order(shop.hold("bob", sneaker=9), "pm_card_visa")
+    shop.work()
+    [(provider_id,)] = shop.rows("SELECT provider_id FROM refunds")
+    return str(order["id"]), str(provider_id)
+
+
+@pytest.mark.parametrize("step", [None, "refunded at the provider", "refund known"])
+def test_money_for_nothing_that_the_bank_fails_to_give_back_is_sent_again(shop: Shop, step: str | None) -> None:
+    order_id, first = voided(shop)
+    shop.stripe.fail_refund(first)
+    if step:
+        with shop.killed_at(step):
+            shop.work()
+    shop.work()
+    [(status, second)] = shop.rows("SELECT status, provider_id FROM refunds")
+    assert (status, second != first) == ("succeeded", True)
+    assert shop.shown(order_id)["refunded"] == shop.shown(order_id)["captured"] > 0
+    # Whatever tells of the first one again, in whatever order, the second one stands.
+    inbox.replay(shop.ctx, shop.pool)
+    shop.work()
+    assert shop.rows("SELECT status, provider_id, due FROM refunds") == [("succeeded", second, False)]
+    shop.check()
+
+
+def test_money_for_nothing_that_never_goes_back_is_for_people_in_the_end(shop: Shop) -> None:
+    _, last = voided(shop)
+    for _ in range(refunds.RESEND_TRIES_MAX + 1):
+        shop.stripe.fail_refund(last)
+        shop.work()
+        [(status, last, due)] = shop.rows("SELECT status, provider_id, due FROM refunds")
+        if status == "failed":
+            break
+    assert (status, due) == ("failed", False)
 
 
 def test_a_refund_that_the_bank_is_slow_to_pay_counts_meanwhile(shop: Shop) -> None:
