@@ -1,6 +1,7 @@
 """`flashsale worker`: a handful of worker processes, and a parent that starts the dead ones again."""
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import threading
@@ -21,6 +22,7 @@ WATCH_SECONDS = 0.2
 RESTART_SECONDS = (0.2, 5.0)
 """Pause before a dead child is started again; it grows where children die young."""
 YOUNG_SECONDS = 10.0
+ASK_AGAIN_SECONDS = 0.5
 DRAIN_SECONDS = 15.0
 """How long a child may take to end its slice after SIGTERM."""
 
@@ -75,18 +77,18 @@ class Pool:
             self.end()
 
     def end(self, patience_seconds: float = DRAIN_SECONDS) -> None:
-        """Ask every child to end, wait for it, and kill what does not."""
+        """Ask every child to end, again where it was too young to hear it; kill what does not."""
         children = [place.process for place in self._places if place.process]
-        for child in children:
-            if child.is_alive():
-                child.terminate()
         deadline = time.monotonic() + patience_seconds
+        while (alive := [child for child in children if child.is_alive()]) and time.monotonic() < deadline:
+            for child in alive:
+                child.terminate()
+            multiprocessing.connection.wait([child.sentinel for child in alive], timeout=ASK_AGAIN_SECONDS)
         for child in children:
-            child.join(max(deadline - time.monotonic(), 0.01))
             if child.is_alive():
                 log.warning("worker_killed", pid=child.pid)
                 child.kill()
-                child.join()
+            child.join()
         for place in self._places:
             place.process = None
 

@@ -7,7 +7,7 @@ import pytest
 from tests.deployed.stack import Stack, deployed
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """It logs all that it can: what must not be logged would be found here."""
     with deployed(tmp_path_factory.mktemp("deployed"), FLASHSALE_LOG_LEVEL="debug") as made:

@@ -199,12 +199,15 @@ def test_the_ops_role_sees_what_the_docs_tell_people_to_look_at(stack: Stack) ->
 
 
 def test_a_command_with_too_few_rights_says_so(stack: Stack) -> None:
+    price = {"amount": 1000, "currency": "usd"}
+    file = {"name": "Known", "products": [{"id": "known-sock", "name": "Sock", "price": price, "stock": 5}]}
+    assert stack.admin("PUT", "/sales/known", json=file).status_code == 200
     as_ops = {"FLASHSALE_DATABASE_URL": stack.database_of("ops"), "FLASHSALE_REDIS_URL": stack.redis.url("ops")}
-    code, output = stack.run("sale", "show", "bf", **as_ops)
+    code, output = stack.run("sale", "show", "known", **as_ops)
     assert (code, output.count("\n")) == (1, 1), output
     assert "may not" in output
     assert "ops" in output
-    code, output = stack.run("stock", "adjust", "sock", "1", "--reason", "x", FLASHSALE_DATABASE_URL=as_ops[
+    code, output = stack.run("stock", "adjust", "known-sock", "1", "--reason", "x", FLASHSALE_DATABASE_URL=as_ops[
         "FLASHSALE_DATABASE_URL"])  # fmt: skip
     assert (code, output.count("\n")) == (1, 1), output
     assert "permission denied" in output

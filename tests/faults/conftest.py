@@ -10,7 +10,7 @@ from tests.faults.house import House, house
 _numbers = count(1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_house(tmp_path_factory: pytest.TempPathFactory, outer_environment: dict[str, str]) -> Iterator[House]:
     with house(tmp_path_factory.mktemp("house")) as made:
         yield made

@@ -139,7 +139,7 @@ def test_the_clocks_of_the_api_and_the_workers_do_not_matter(open_house: House, 
             assert shop.stock(name)["held"] == 1, "not swept before its time"
             eventually(lambda: shop.stock(name)["available"] == 10, "swept at its time", RECOVERY_SECONDS)
             # A webhook's signature is as old as this machine says, so it is refused; the order itself is not.
-            order = shop.order(shop.hold("bob", **{name: 1}), headers={"Idempotency-Key": "k"})
+            order = shop.order(shop.hold("bob", **{name: 1}), headers={"Idempotency-Key": name})
             assert order.status_code == 201
             assert shop.client.post(f"/v1/orders/{order.json()['id']}/cancel").json()["status"] == "cancelled"
             open_house.settled(sale_id)

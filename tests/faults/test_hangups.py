@@ -139,7 +139,7 @@ def test_in_the_middle_of_an_order(open_house: House, shop: Shop, sale_id: str) 
     shop.load(product(name, 5), sale_id=sale_id)
     hold = shop.hold("ann", **{name: 1})
     body = json.dumps({"hold_id": hold["id"]})
-    head = f"POST /v1/orders HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /v1/orders HTTP/1.1\r\nHost: x\r\nIdempotency-Key: {sale_id}\r\nContent-Length: {len(body)}\r\n\r\n"
     open_house.stripe.chaos(answer_delay_ms=[300, 300])
     with socket.create_connection(("127.0.0.1", open_house.port)) as leaving:
         leaving.sendall((head + body).encode())
@@ -147,7 +147,7 @@ def test_in_the_middle_of_an_order(open_house: House, shop: Shop, sale_id: str) 
             lambda: open_house.query("SELECT count(*) FROM orders WHERE hold_id = :id", id=hold["id"]) == 1, "it"
         )
     open_house.stripe.calm()
-    again = shop.order(hold, headers={"Idempotency-Key": "k"})
+    again = shop.order(hold, headers={"Idempotency-Key": sale_id})
     assert again.status_code == 201
     open_house.confirm(again.json())
     order = f"/v1/orders/{again.json()['id']}"

@@ -77,7 +77,8 @@ class Batch:
             self._reclaim(product, qty)
             if book.available(product) < qty:
                 available, held = book.available(product), book.held[product]
-                said = {"product": product, "available": available, "held": held, "wait_ms": self._wait_ms(product)}
+                limit, wait_ms = book.products[product].limit, self._wait_ms(product)
+                said = {"product": product, "available": available, "held": held, "wait_ms": wait_ms, "limit": limit}
                 return Outcome.SOLD_OUT, said
         return None
 
