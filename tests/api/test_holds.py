@@ -292,3 +292,17 @@ def test_a_hold_that_a_rolled_back_redis_lost_is_not_denied_before_anybody_has_n
     db.dispose()
     for answer in asked():
         check_problem(answer, 410, "hold_lost")
+
+
+def test_a_hold_that_a_promoted_replica_never_saw_is_unknown_and_its_unit_for_sale(
+    shop: Shop, settings: Settings
+) -> None:
+    shop.load(product("sock", 1))
+    with redis.Redis.from_url(settings.redis_url) as client:
+        seen = {key: client.dump(key) for key in client.keys("fs:{bf}:*")}
+        lost = shop.hold(sock=1)
+        client.delete(*client.keys("fs:{bf}:*"))
+        for key, data in seen.items():
+            client.restore(key, 0, data)
+    check_problem(shop.client.get(f"/v1/holds/{lost['id']}"), 404, "hold_not_found")
+    shop.hold("bob", sock=1)
