@@ -5,6 +5,7 @@
 
 from typing import Final, NamedTuple
 
+from api import problems
 from api.asker import Asker
 from api.bodies import Body, HoldBody, hold_faults, is_name, lines_of
 from api.refusing import field_of, gone, refusal_of
@@ -48,9 +49,14 @@ def begin(services: Services, asker: Asker, headers: Headers, body: bytes) -> Wa
     if sale_id is None or len(wish.lines) > 1 or (wish.key is not None and services.known_ids_secret is None):
         asker.later(take(services, wish))
         return None
-    if wish.key is None and (known := services.sold_out.answer(sale_id, *wish.lines[0])):
-        asker.fail(refusal_of(sale_id, wish.body, known))
-        return None
+    if wish.key is None:
+
+        def refuse(said: HoldAnswer) -> Answer:
+            return problems.answer(refusal_of(sale_id, wish.body, said))
+
+        if known := services.sold_out.answer(sale_id, *wish.lines[0], refuse):
+            asker.answer(known)
+            return None
     token = _token(services.known_ids_secret, wish, sale_id)
 
     def done(found: HoldAnswer | Exception) -> None:

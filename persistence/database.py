@@ -21,7 +21,7 @@ _DEFAULTS: dict[str, Any] = {"connect_timeout": 5, "application_name": "flashsal
 _POOL_WAIT_SECONDS = 5.0
 PREPARE_AFTER = 5
 """Uses of a statement before it is prepared on a connection."""
-REST_SECONDS = 1.0
+REST_SECONDS = 0.1
 
 
 def connect(url: str, pool_size: int = 10, *, prepare: bool = True) -> Engine:
