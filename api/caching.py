@@ -9,14 +9,21 @@ from api.wire import JSON, Answer
 _ETAG_BYTES: Final = 12
 
 
-def keepable(body: bytes, seconds: float = 0.0) -> Answer:
-    """JSON with its ``ETag``, that may be kept for ``seconds`` (whole ones; below one it is asked for again each time,
-    by its tag).
-    """
+_ASK_AGAIN: Final = (b"cache-control", b"no-cache")
+
+
+def tagged(body: bytes) -> Answer:
+    """JSON with its ``ETag``, by which it is asked for again each time."""
     tag = base64.urlsafe_b64encode(hashlib.blake2b(body, digest_size=_ETAG_BYTES).digest())
-    whole = int(seconds)
-    control = b"public, max-age=%d" % whole if whole > 0 else b"no-cache"
-    return Answer(200, body, (JSON, (b"etag", b'"' + tag + b'"'), (b"cache-control", control)))
+    return Answer(200, body, (JSON, (b"etag", b'"' + tag + b'"'), _ASK_AGAIN))
+
+
+def keepable(answer: Answer, seconds: float) -> Answer:
+    """A tagged answer that may be kept for ``seconds``: whole ones, so below one it stays as it is."""
+    if seconds < 1:
+        return answer
+    control = (b"cache-control", b"public, max-age=%d" % int(seconds))
+    return Answer(200, answer.body, tuple(control if pair is _ASK_AGAIN else pair for pair in answer.headers))
 
 
 def unless_known(answer: Answer, if_none_match: bytes | None) -> Answer:

@@ -7,8 +7,8 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.metrics import NO_ROUTE
 from api.problems import REQUEST_ID_IN_SCOPE
-from api.visits import Visits, given_id
-from api.wire import CODE_IN_SCOPE
+from api.visits import Visits
+from api.wire import CODE_IN_SCOPE, read_headers
 
 
 class Door:
@@ -25,7 +25,7 @@ class Door:
         if here["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id, began = self._visits.begin(given_id(here["headers"]))
+        request_id, began = self._visits.begin(read_headers(here["headers"]).request_id)
         method: str = here["method"]
         if method == "HEAD":  # the server leaves the body out, by its own copy of the method
             here = {**here, "method": "GET"}

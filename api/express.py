@@ -69,7 +69,7 @@ class Exchange:
     )
     message_event: Final = _NOBODY_WAITS
 
-    def __init__(self, protocol: "ExpressHttp", visits: Visits, way: Way, headers: Headers, request_id: bytes | None):
+    def __init__(self, protocol: "ExpressHttp", visits: Visits, way: Way, headers: Headers) -> None:
         self.body = b""
         self.more_body = True
         self.keep_alive = True
@@ -79,7 +79,7 @@ class Exchange:
         self._visits = visits
         self._method, self._route, self._begin = way
         self._headers = headers
-        self._request_id, self._began = visits.begin(request_id)
+        self._request_id, self._began = visits.begin(headers.request_id)
         self._waiting: Waiting | None = None
 
     def begin(self) -> None:
@@ -183,13 +183,9 @@ class ExpressHttp(BoundedHttp):
         way = express.find(parser.get_method(), self.url)
         if way is None or not parser.should_keep_alive() or parser.get_http_version() != "1.1":
             return None
-        request_id = None
-        for name, value in self.headers:
-            if name in _UNUSUAL:
-                return None
-            if name == b"x-request-id":
-                request_id = value
+        if not _UNUSUAL.isdisjoint(name for name, _ in self.headers):
+            return None
         headers = read_headers(self.headers)
         if headers.content_length is not None and int(headers.content_length) > BODY_MAX_BYTES:
             return None
-        return Exchange(self, express.visits, way, headers, request_id)
+        return Exchange(self, express.visits, way, headers)

@@ -9,6 +9,7 @@ from typing import Final, Generic, TypeVar
 from engine import commands
 from engine.command import AsyncClient, Reply, run_async
 from engine.commands import Shown
+from engine.futures import telling
 from engine.records import HoldRecord
 
 K = TypeVar("K")
@@ -42,16 +43,7 @@ class Together(Generic[K, V]):
     async def get(self, key: K) -> V:
         """Raises what the read raises."""
         answer: asyncio.Future[V] = asyncio.get_running_loop().create_future()
-
-        def done(found: V | Exception) -> None:
-            if answer.done():
-                return
-            if isinstance(found, Exception):
-                answer.set_exception(found)
-            else:
-                answer.set_result(found)
-
-        self.ask(key, done)
+        self.ask(key, telling(answer))
         return await answer
 
     async def _serve(self, key: K) -> None:

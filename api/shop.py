@@ -10,7 +10,7 @@ import msgspec
 
 from api.asker import Asker
 from api.bodies import is_name
-from api.caching import keepable, unless_known
+from api.caching import keepable, tagged, unless_known
 from api.reads import Together
 from api.refusing import gone
 from api.services import Services
@@ -87,7 +87,7 @@ class Products:
         if kept is not None:
             age = self._clock() - kept[0]
             if age <= self._stale_seconds:
-                done(keepable(kept[1].body, self._stale_seconds - age))
+                done(keepable(kept[1], self._stale_seconds - age))
                 return
         self._reads.ask(product_id, done)
 
@@ -99,7 +99,7 @@ class Products:
         if len(self._kept) >= KEPT_MAX:
             self._kept.clear()
         self._kept[product_id] = began, answer
-        return keepable(answer.body, self._stale_seconds - (self._clock() - began))
+        return keepable(answer, self._stale_seconds - (self._clock() - began))
 
 
 def _ended(shown: Shown) -> bool:
@@ -187,4 +187,4 @@ async def _retired(services: Services, sale_id: str) -> archive.Standing:
 
 
 def _json(shape: Any) -> Answer:
-    return keepable(shapes.encode(shape))
+    return tagged(shapes.encode(shape))

@@ -8,7 +8,6 @@ from typing import Final
 import structlog
 
 from api.metrics import Metrics
-from api.wire import RawHeaders
 
 log = structlog.get_logger("api")
 
@@ -46,14 +45,6 @@ class Visits:
                 code=code,
                 ms=round(seconds * 1000, 2),
             )
-
-
-def given_id(headers: RawHeaders) -> bytes | None:
-    """The ``X-Request-Id`` among a request's headers."""
-    for name, value in headers:
-        if name == b"x-request-id":
-            return value
-    return None
 
 
 _PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-/+=")

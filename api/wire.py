@@ -66,6 +66,7 @@ class Headers(NamedTuple):
     content_length: bytes | None
     idempotency_key: bytes | None
     if_none_match: bytes | None
+    request_id: bytes | None
 
 
 _READ: Final = {
@@ -74,6 +75,7 @@ _READ: Final = {
     b"content-length": 2,
     b"idempotency-key": 3,
     b"if-none-match": 4,
+    b"x-request-id": 5,
 }
 
 

@@ -14,6 +14,7 @@ from redis.exceptions import ConnectionError, TimeoutError
 from engine import commands
 from engine.command import AsyncClient, Command, run_async
 from engine.commands import HoldAnswer, HoldRequest
+from engine.futures import telling
 
 STANDING_SECONDS: Final = 0.025
 """A queue that was not empty for so long stands: more comes in than is served. What arrives at one moment does not."""
@@ -104,16 +105,7 @@ class Batcher:
     async def take(self, sale_id: str, request: HoldRequest) -> HoldAnswer:
         """``submit``, and wait for the answer. Raises ``Overloaded`` and ``RedisError``."""
         answer: asyncio.Future[HoldAnswer] = asyncio.get_running_loop().create_future()
-
-        def done(found: HoldAnswer | Exception) -> None:
-            if answer.done():
-                return
-            if isinstance(found, Exception):
-                answer.set_exception(found)
-            else:
-                answer.set_result(found)
-
-        waiting = self.submit(sale_id, request, done)
+        waiting = self.submit(sale_id, request, telling(answer))
         try:
             return await answer
         finally:

@@ -40,6 +40,8 @@ class Hold(msgspec.Struct, frozen=True):
 
 
 class Stock(msgspec.Struct, frozen=True):
+    """Units: ``available + held + sold = total``, or the first promise is broken."""
+
     total: int
     available: int
     held: int

@@ -18,6 +18,7 @@ from engine.command import Client, run
 from engine.commands import Shown
 from engine.records import HoldRecord, Position, ProductState, SaleState
 from engine.settings import Settings
+from engine.shapes import Stock
 from persistence import live_rows
 from persistence.drift import Promise
 from persistence.live_rows import Notice, Rows, SaleMoney
@@ -34,15 +35,6 @@ OVERDUE_MS: Final = 5_000
 GRACE_SECONDS: Final = Settings().payment_grace_seconds
 
 
-class Units(msgspec.Struct, frozen=True):
-    """``available + held + sold = total``, or the first promise is broken."""
-
-    total: int
-    available: int
-    held: int
-    sold: int
-
-
 class LiveProduct(msgspec.Struct, frozen=True):
     """``price`` in minor units of ``currency``."""
 
@@ -50,7 +42,7 @@ class LiveProduct(msgspec.Struct, frozen=True):
     name: str
     price: int
     currency: str
-    stock: Units
+    stock: Stock
 
 
 class Expiry(msgspec.Struct, frozen=True):
@@ -77,7 +69,7 @@ class LiveSale(msgspec.Struct, frozen=True):
     now_ms: int
     epoch: int
     seq: int
-    stock: Units
+    stock: Stock
     products: list[LiveProduct]
     products_in_all: int
     holds: int
@@ -201,7 +193,7 @@ def _read_sale(redis: Client, sale_id: str, rows: Rows | None) -> LiveSale | Non
         now_ms=shown.now_ms,
         epoch=shown.position.epoch,
         seq=shown.position.seq,
-        stock=Units(*(sum(getattr(each, name) for each in products) for name in Units.__struct_fields__)),
+        stock=Stock(*(sum(getattr(each, name) for each in products) for name in Stock.__struct_fields__)),
         products=[_product(each) for each in products[:PRODUCTS_MAX]],
         products_in_all=len(products),
         unsound=sum(not _is_sound(each) for each in products),
@@ -213,7 +205,7 @@ def _read_sale(redis: Client, sale_id: str, rows: Rows | None) -> LiveSale | Non
 
 
 def _product(state: ProductState) -> LiveProduct:
-    stock = Units(state.total, state.available, state.held, state.sold)
+    stock = Stock(state.total, state.available, state.held, state.sold)
     return LiveProduct(state.id, state.name, state.price, state.currency, stock)
 
 

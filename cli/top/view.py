@@ -7,7 +7,8 @@ from rich.text import Text
 
 from cli.output import money
 from cli.top.frame import Api, Frame, Rates
-from persistence.live import Live, LiveSale, Units
+from engine.shapes import Stock
+from persistence.live import Live, LiveSale
 
 BAR = 40
 PARTS = (("sold", "green", "█"), ("held", "yellow", "▓"), ("available", "bright_black", "░"))
@@ -66,7 +67,7 @@ def _sale(sale: LiveSale, rates: Rates) -> Panel:
     return Panel(Group(*rows), title=f"{sale.name} ({sale.id}) {state}", title_align="left", border_style=style)
 
 
-def _stock(stock: Units) -> Text:
+def _stock(stock: Stock) -> Text:
     text = Text()
     for name, style, sign in PARTS:
         share = getattr(stock, name) / stock.total if stock.total else 0

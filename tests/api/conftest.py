@@ -7,7 +7,7 @@ import pytest
 
 from engine.settings import Settings
 from sandbox.stripe.process import StripeStandIn
-from tests.api.server import ADMIN_TOKEN, Shop, serving
+from tests.api.server import Shop, serving, settings_of
 
 
 @pytest.fixture(scope="session")
@@ -18,15 +18,7 @@ def stripe_stand_in() -> Iterator[StripeStandIn]:
 
 @pytest.fixture
 def settings(redis_url: str, database_url: str, stripe_stand_in: StripeStandIn) -> Settings:
-    return Settings(
-        redis_url=redis_url,
-        database_url=database_url,
-        admin_token=ADMIN_TOKEN,
-        stripe_secret_key=stripe_stand_in.secret_key,
-        stripe_webhook_secret=stripe_stand_in.webhook_secret,
-        stripe_api_base=stripe_stand_in.base_url,
-        stripe_max_per_second=1000,
-    )
+    return settings_of(stripe_stand_in, redis_url=redis_url, database_url=database_url)
 
 
 @pytest.fixture

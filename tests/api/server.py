@@ -19,8 +19,21 @@ import uvicorn
 from api.app import create_app
 from api.server import OPTIONS
 from engine.settings import Settings
+from sandbox.stripe.process import StripeStandIn
 
 ADMIN_TOKEN = "admin-s3cret"
+
+
+def settings_of(stand_in: StripeStandIn, **more: Any) -> Settings:
+    """Settings under which the stand-in takes the money."""
+    return Settings(
+        admin_token=ADMIN_TOKEN,
+        stripe_secret_key=stand_in.secret_key,
+        stripe_webhook_secret=stand_in.webhook_secret,
+        stripe_api_base=stand_in.base_url,
+        stripe_max_per_second=1000,
+        **more,
+    )
 
 
 @contextlib.contextmanager
@@ -48,6 +61,7 @@ import os, sys
 from api import logs
 from api.server import serve
 from engine.settings import Settings
+from sandbox.stripe.process import StripeStandIn
 logs.configure("info")
 serve(Settings.from_env(os.environ), "127.0.0.1", int(sys.argv[1]), int(sys.argv[2]),
       on_ready=lambda: print("ready", flush=True))

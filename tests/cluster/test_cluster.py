@@ -20,7 +20,7 @@ from persistence.reconcile import reconcile
 from sandbox.processes import free_port
 from sandbox.servers import EmbeddedRedis
 from sandbox.stripe.process import StripeStandIn
-from tests.api.server import ADMIN_TOKEN, Shop, check_problem, product, serving
+from tests.api.server import ADMIN_TOKEN, Shop, check_problem, product, serving, settings_of
 from tests.cluster.servers import Cluster, Shard, ask, cut_off, running_cluster, wait_until
 from tests.workers.conftest import start_pool, start_scheduler
 
@@ -39,16 +39,12 @@ def stripe_stand_in() -> Iterator[StripeStandIn]:
 
 @pytest.fixture
 def settings(cluster: Cluster, redis_url: str, database_url: str, stripe_stand_in: StripeStandIn) -> Settings:
-    return Settings(
+    return settings_of(
+        stripe_stand_in,
         redis_url=cluster.url,
         queue_redis_url=redis_url,
         database_url=database_url,
         database_pool_size=4,
-        admin_token=ADMIN_TOKEN,
-        stripe_secret_key=stripe_stand_in.secret_key,
-        stripe_webhook_secret=stripe_stand_in.webhook_secret,
-        stripe_api_base=stripe_stand_in.base_url,
-        stripe_max_per_second=1000,
     )
 
 

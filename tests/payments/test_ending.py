@@ -1,6 +1,7 @@
 """Ask, cancel, then release: orders that end by a deadline or by people, wherever the process dies."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 from redis.exceptions import RedisError
@@ -213,6 +214,17 @@ def test_a_saved_card_is_not_charged_at_the_deadline_by_looking_for_its_intent(s
     shop.check()
 
 
+def _ends(shop: Shop, order: dict[str, Any], *, paid: bool) -> None:
+    """At its deadline at the latest, with its units and without."""
+    shop.pass_ms(61_000)
+    run(shop.ctx.redis, commands.expire(shop.sale, ["sneaker"], 100))
+    shop.drain()
+    shop.work()
+    assert shop.shown(order["id"])["status"] == ("paid" if paid else "cancelled")
+    assert shop.stock() == ((8, 0, 2) if paid else (10, 0, 0))
+    shop.check()
+
+
 @pytest.mark.parametrize("drained", ["nothing", "the hold", "everything"])
 @pytest.mark.parametrize("paid", [True, False])
 def test_an_order_outlives_a_redis_that_lost_its_data(shop: Shop, drained: str, paid: bool) -> None:
@@ -227,13 +239,7 @@ def test_an_order_outlives_a_redis_that_lost_its_data(shop: Shop, drained: str, 
     if paid:
         shop.confirm(order)
         shop.work()
-    shop.pass_ms(61_000)
-    run(shop.ctx.redis, commands.expire(shop.sale, ["sneaker"], 100))
-    shop.drain()
-    shop.work()
-    assert shop.shown(order["id"])["status"] == ("paid" if paid else "cancelled")
-    assert shop.stock() == ((8, 0, 2) if paid else (10, 0, 0))
-    shop.check()
+    _ends(shop, order, paid=paid)
 
 
 @pytest.mark.parametrize("paid", [False, True])
@@ -254,13 +260,7 @@ def test_an_order_that_is_written_after_the_rebuild_that_lost_its_hold_ends_too(
     if paid:
         shop.confirm(order)
     shop.work()
-    shop.pass_ms(61_000)
-    run(shop.ctx.redis, commands.expire(shop.sale, ["sneaker"], 100))
-    shop.drain()
-    shop.work()
-    assert shop.shown(order["id"])["status"] == ("paid" if paid else "cancelled")
-    assert shop.stock() == ((8, 0, 2) if paid else (10, 0, 0))
-    shop.check()
+    _ends(shop, order, paid=paid)
 
 
 # -- another card

@@ -5,9 +5,10 @@ import redis
 from sqlalchemy import Engine, text
 
 from engine import keys
+from engine.shapes import Stock
 from persistence import database, live, live_rows, sales
 from persistence.drain import drain_once
-from persistence.live import LiveSale, Promises, Units
+from persistence.live import LiveSale, Promises
 from persistence.salefile import SaleFile
 from tests.persistence.test_sales import file, product
 from tests.sales import SaleUnderTest
@@ -32,10 +33,10 @@ def test_counters_are_redis_s_and_lag_is_what_postgres_lacks(db: Engine, client:
     sale.checkout(token)
     sale.pay("cid", sock=1)
     shown = only(live.read(db, client))
-    assert shown.stock == Units(8, 3, 4, 1)
+    assert shown.stock == Stock(8, 3, 4, 1)
     assert {each.id: each.stock for each in shown.products} == {
-        "shoe": Units(5, 2, 3, 0),
-        "sock": Units(3, 1, 1, 1),
+        "shoe": Stock(5, 2, 3, 0),
+        "sock": Stock(3, 1, 1, 1),
     }
     assert (shown.holds, shown.paying, shown.overdue, shown.unsound) == (3, 1, 0, 0)
     assert (shown.status, shown.seq, shown.lag_events) == ("live", 7, 6)
@@ -94,7 +95,7 @@ def test_without_postgres_the_rest_is_shown(db: Engine, client: redis.Redis) -> 
     assert picture.promises == Promises(None, None, None, None)
     assert (picture.waiting, picture.notices) == (None, [])
     shown = only(picture)
-    assert (shown.stock, shown.lag_events, shown.money) == (Units(5, 3, 2, 0), None, None)
+    assert (shown.stock, shown.lag_events, shown.money) == (Stock(5, 3, 2, 0), None, None)
 
 
 def test_a_sale_that_redis_lost_is_left_out_and_many_are_cut_to_the_newest(

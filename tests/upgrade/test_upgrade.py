@@ -27,7 +27,7 @@ from persistence import database, migrate
 from persistence.reconcile import reconcile
 from sandbox.processes import free_port
 from sandbox.stripe.process import StripeStandIn
-from tests.api.server import ADMIN_TOKEN, Shop, product, serving
+from tests.api.server import Shop, product, serving, settings_of
 from tests.house.paths import ROOT
 from tests.persistence.test_migrate import REVISIONS
 from tests.sales import SaleUnderTest
@@ -45,16 +45,7 @@ def stand_in() -> Iterator[StripeStandIn]:
 
 @pytest.fixture
 def settings(redis_url: str, database_url: str, stand_in: StripeStandIn) -> Settings:
-    return Settings(
-        redis_url=redis_url,
-        database_url=database_url,
-        database_pool_size=4,
-        admin_token=ADMIN_TOKEN,
-        stripe_secret_key=stand_in.secret_key,
-        stripe_webhook_secret=stand_in.webhook_secret,
-        stripe_api_base=stand_in.base_url,
-        stripe_max_per_second=1000,
-    )
+    return settings_of(stand_in, redis_url=redis_url, database_url=database_url, database_pool_size=4)
 
 
 @pytest.fixture(scope="module")
