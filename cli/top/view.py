@@ -25,7 +25,8 @@ def view(frame: Frame) -> RenderableType:
         parts.append(_waiting(frame.live))
     parts.append(_api(frame.api))
     for notice in frame.live.notices[:NOTICES]:
-        parts.append(Text(f"{notice.kind} {notice.subject}: {notice.said}", style="red" if notice.bad else ""))
+        told = " · ".join(filter(None, (notice.kind.replace("_", " "), notice.subject, notice.said)))
+        parts.append(Text(told, style="red" if notice.bad else ""))
     return Group(*parts)
 
 
