@@ -10,7 +10,7 @@ import structlog
 from litestar import Litestar
 from litestar.datastructures import State
 
-from api import leaving, logs, methods, openapi, problems
+from api import garbage, leaving, logs, methods, openapi, problems
 from api.door import Door
 from api.express import Express
 from api.metrics import Metrics
@@ -77,7 +77,9 @@ def from_env() -> Litestar:
     settings = Settings.from_env(os.environ)
     logs.configure(settings.log_level)
     leaving.with_parent()
-    return create_app(settings)
+    app = create_app(settings)
+    garbage.rest()
+    return app
 
 
 def _check(settings: Settings) -> None:

@@ -135,6 +135,7 @@ class Exchange:
 
     def _end(self, status: int, code: str) -> None:
         self.response_complete = True
+        self._waiting = None  # it knows whom to tell: without this each request would be a circle for the collector
         self._visits.end(self._request_id, self._began, self._method, self._route, status, code)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from api import garbage
 from api.app import create_app
 from api.express import ExpressHttp
 from engine.settings import PREFIX, Settings
@@ -43,6 +44,7 @@ def serve(
     with contextlib.closing(listener), _leaving_on_signals() as begun:
         if workers == 1:
             config = uvicorn.Config(create_app(settings), host=host, port=port, **OPTIONS)
+            garbage.rest()
             begun.append(config)
             uvicorn.Server(config).run([listener])
             return

@@ -26,7 +26,7 @@ RECLAIM_MAX = 400
 """Overdue holds that one batch of holds may end: about 3 ms of Redis's time."""
 
 
-class HoldRequest(msgspec.Struct, frozen=True):
+class HoldRequest(msgspec.Struct, frozen=True, gc=False):
     """Units that a customer wants: ``lines`` as (product, qty), each product once, at least one line."""
 
     token: str
@@ -34,7 +34,7 @@ class HoldRequest(msgspec.Struct, frozen=True):
     lines: tuple[tuple[str, int], ...]
 
 
-class HoldAnswer(msgspec.Struct, frozen=True):
+class HoldAnswer(msgspec.Struct, frozen=True, gc=False):
     """What became of one request of a batch. ``hold`` is there for ``held`` and ``replayed``; ``product`` where one is
     at fault; ``limit``, ``held_or_bought`` and ``tokens`` (the customer's live holds) for ``limit_exceeded``;
     ``available``, ``held``, ``wait_ms`` (to the next deadline, -1 for none) and ``limit`` for ``sold_out``;

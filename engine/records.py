@@ -18,7 +18,7 @@ class Position(NamedTuple):
         return f"{self.epoch}-{self.seq}"
 
 
-class Line(msgspec.Struct, array_like=True, frozen=True):
+class Line(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A line of a hold: ``unit_price`` in minor units and ``rev`` of the product's label are those of the moment of
     the hold.
     """
@@ -30,7 +30,7 @@ class Line(msgspec.Struct, array_like=True, frozen=True):
     returned: int = 0
 
 
-class HoldRecord(msgspec.Struct, array_like=True, frozen=True):
+class HoldRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A hold as packed by ``lua/lib/book.lua``. Times are milliseconds of Redis's clock; ``pay_by_ms`` and
     ``checkout`` (the id of the request that checked it out) are there from check-out on.
     """
@@ -47,7 +47,10 @@ class HoldRecord(msgspec.Struct, array_like=True, frozen=True):
     @property
     def total(self) -> int:
         """What the lines cost together, in minor units."""
-        return sum(line.qty * line.unit_price for line in self.lines)
+        total = 0
+        for line in self.lines:
+            total += line.qty * line.unit_price
+        return total
 
     @property
     def products(self) -> list[str]:

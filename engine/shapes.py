@@ -13,20 +13,20 @@ from engine import ids
 from engine.records import HoldRecord, ProductState, SaleState
 
 
-class Money(msgspec.Struct, frozen=True):
+class Money(msgspec.Struct, frozen=True, gc=False):
     """``amount`` in minor units of ``currency`` (ISO 4217, lower case)."""
 
     amount: int
     currency: str
 
 
-class HoldLine(msgspec.Struct, frozen=True):
+class HoldLine(msgspec.Struct, frozen=True, gc=False):
     product_id: str
     qty: int
     unit_price: Money
 
 
-class Hold(msgspec.Struct, frozen=True):
+class Hold(msgspec.Struct, frozen=True, gc=False):
     """``expires_at`` is the payment deadline once the hold is in payment."""
 
     id: str
