@@ -1,11 +1,11 @@
 """Holds that wait in a process go to Redis together: one script call takes all that wait for a sale, and what arrives
-while it is in flight is the next one. No timer: with nobody waiting, a request leaves at once.
+while it is on its way is the next one. No timer: with nobody waiting, a request leaves at once.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,8 +18,14 @@ from engine.futures import telling
 
 STANDING_SECONDS: Final = 0.025
 """A queue that was not empty for so long stands: more comes in than is served. What arrives at one moment does not."""
-STANDING_BATCHES: Final = 2
-"""Batches that may wait in a queue that stands, so that nobody who is let in waits for more than three calls."""
+CALLS_MAX: Final = 2
+"""Calls of a sale that are on their way at once: while Redis waits for the disk, the next one is there already."""
+SECOND_MIN: Final = 8
+"""Requests that must wait for a second call: what a call costs by itself, fewer had better share."""
+STANDING_BATCHES: Final = 1
+"""Batches that may wait in a queue that stands behind the calls on their way, so that nobody who is let in waits for
+more than three.
+"""
 
 Done = Callable[[HoldAnswer | Exception], None]
 """Is told the answer to a request, or why there is none. Must not raise."""
@@ -43,15 +49,19 @@ class Waiting:
         self.done = None
 
 
+Answered = list[tuple[Waiting, HoldAnswer | Exception]]
+"""The requests of a batch, each with its own answer."""
+
+
 @dataclass(slots=True)
 class _Lane:
-    """One sale's queue; ``sender`` is the task that empties it, None while nobody waits. ``filled`` is when it was last
-    empty, in seconds of the loop's clock.
+    """One sale's queue; ``senders`` are the tasks that empty it, one for each call on its way. ``filled`` is when it
+    was last empty, in seconds of the loop's clock.
     """
 
     filled: float
     queue: deque[Waiting] = field(default_factory=deque)
-    sender: asyncio.Task[None] | None = None
+    senders: set[asyncio.Task[None] | None] = field(default_factory=set)
 
 
 class Batcher:
@@ -94,8 +104,8 @@ class Batcher:
         waiting = Waiting(request, done)
         lane.queue.append(waiting)
         self._waiting += 1
-        if lane.sender is None:
-            lane.sender = asyncio.create_task(self._empty(sale_id, lane))
+        if not lane.senders or (len(lane.queue) >= SECOND_MIN and len(lane.senders) < CALLS_MAX):
+            lane.senders.add(asyncio.create_task(self._empty(sale_id, lane)))
         return waiting
 
     @staticmethod
@@ -113,16 +123,28 @@ class Batcher:
 
     async def close(self) -> None:
         """Wait until everybody who waits has an answer."""
-        while senders := [lane.sender for lane in self._lanes.values() if lane.sender]:
+        while senders := [sender for lane in self._lanes.values() for sender in lane.senders if sender]:
             await asyncio.wait(senders)
 
     async def _empty(self, sale_id: str, lane: _Lane) -> None:
+        """A batch leaves before those of the one before are told, so that Redis does not wait until all of them are."""
+        answered: Answered = []
         try:
             while lane.queue:
-                await self._send(sale_id, self._next_batch(lane))
+                sending: Awaitable[Answered] = self._send(sale_id, self._next_batch(lane))
+                if answered:
+                    sending = asyncio.ensure_future(sending)
+                    await asyncio.sleep(0)  # its call is written
+                    self._tell(answered)
+                answered = await sending
+                if not lane.queue:
+                    self._tell(answered)
+                    answered = []
         finally:
-            lane.sender = None
-            self._lanes.pop(sale_id, None)
+            # At once: whoever comes next must not count on a sender that has looked for the last time.
+            lane.senders -= {asyncio.current_task()}
+            if not lane.senders:
+                self._lanes.pop(sale_id, None)
 
     def _next_batch(self, lane: _Lane) -> list[Waiting]:
         batch: list[Waiting] = []
@@ -135,20 +157,21 @@ class Batcher:
             lane.filled = asyncio.get_running_loop().time()
         return batch
 
-    async def _send(self, sale_id: str, batch: list[Waiting]) -> None:
+    async def _send(self, sale_id: str, batch: list[Waiting]) -> Answered:
         if not batch:
-            return
+            return []
         began = time.perf_counter()
         try:
             answers = await self._ask(commands.hold(sale_id, [waiting.request for waiting in batch]))
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody is left waiting
-            for waiting in batch:
-                if waiting.done is not None:
-                    waiting.done(error)
-            return
+            return [(waiting, error) for waiting in batch]
         if self._on_batch:
             self._on_batch(len(batch), time.perf_counter() - began)
-        for waiting, answer in zip(batch, answers, strict=True):
+        return list(zip(batch, answers, strict=True))
+
+    @staticmethod
+    def _tell(answered: Answered) -> None:
+        for waiting, answer in answered:
             if waiting.done is not None:
                 waiting.done(answer)
 

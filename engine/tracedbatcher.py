@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from engine import tracing
-from engine.batcher import Batcher
+from engine.batcher import Answered, Batcher, Waiting
 from engine.command import Command
 from engine.commands import HoldAnswer, HoldRequest
 from engine.outcomes import Outcome
@@ -31,10 +31,10 @@ class TracedBatcher(Batcher):
         finally:
             self._askers.pop(request.token, None)
 
-    async def _send(self, sale_id: str, batch: list[Any]) -> None:
+    async def _send(self, sale_id: str, batch: list[Waiting]) -> Answered:
         askers = [self._askers.get(waiting.request.token) for waiting in batch]
         _sending.set((sale_id, [asker for asker in askers if asker is not None]))
-        await super()._send(sale_id, batch)
+        return await super()._send(sale_id, batch)
 
     async def _ask(self, call: Command[list[HoldAnswer]]) -> list[HoldAnswer]:
         sale_id, askers = _sending.get()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import redis.asyncio
@@ -116,7 +117,7 @@ def test_a_rush_may_wait_and_a_queue_that_stands_may_not_grow(stocked: str, monk
             monkeypatch.setattr("engine.batcher.STANDING_SECONDS", 60)
             waiting = [asyncio.create_task(batcher.take("bf", request(f"c{n}"))) for n in range(40)]
             await asyncio.sleep(0.01)
-            assert batcher.waiting == 36, "they came at one moment"
+            assert batcher.waiting == 32, "they came at one moment"
             monkeypatch.setattr("engine.batcher.STANDING_SECONDS", 0)
             with pytest.raises(Overloaded):
                 await batcher.take("bf", request("late"))
@@ -126,6 +127,38 @@ def test_a_rush_may_wait_and_a_queue_that_stands_may_not_grow(stocked: str, monk
             assert (await batcher.take("bf", request("later"))).outcome is Outcome.HELD
 
     asyncio.run(rush())
+
+
+class _Tells:
+    """A connection that says when a call leaves."""
+
+    def __init__(self, client: redis.asyncio.Redis, said: list[str]) -> None:
+        self.client, self.said = client, said
+
+    async def evalsha(self, *args: object) -> object:
+        self.said.append("call")
+        return await self.client.evalsha(*args)  # type: ignore[arg-type]
+
+    async def eval(self, *args: object) -> object:
+        return await self.client.eval(*args)  # type: ignore[arg-type]
+
+
+def test_a_batch_leaves_before_those_of_the_one_before_are_told(stocked: str) -> None:
+    async def three_batches() -> None:
+        async with _Opened(stocked) as client:
+            said: list[str] = []
+            batcher = Batcher(_Tells(client, said), batch_max=2)  # type: ignore[arg-type]
+
+            def tell(number: int, _: object) -> None:
+                said.append(f"told {number}")
+
+            for number in range(6):
+                batcher.submit("bf", request(f"c{number}"), partial(tell, number))
+            await batcher.close()
+            told = [["told 0", "told 1"], ["told 2", "told 3"], ["told 4", "told 5"]]
+            assert said == ["call", "call", *told[0], "call", *told[1], *told[2]]
+
+    asyncio.run(three_batches())
 
 
 def test_who_gave_up_is_not_sent(stocked: str) -> None:

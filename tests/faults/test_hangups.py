@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from engine.batcher import SECOND_MIN
 from tests.api.server import Shop, product
 from tests.faults.house import House
 from tests.workers.conftest import eventually
@@ -101,17 +102,20 @@ def test_before_it_was_sent_to_redis_it_is_dropped_and_its_neighbours_are_answer
     shop.hold("first", **{name: 1})
     before, open_files = hung_up(open_house), files(open_house)
     with redis_answers_nobody(open_house):
-        ahead = Buyer(open_house, "ahead", name).send()  # under way to Redis
+        ahead = [Buyer(open_house, "ahead", name).send()]  # the first call is under way to Redis
+        open_house.is_live()
+        ahead += [Buyer(open_house, f"next{number}", name).send() for number in range(SECOND_MIN)]  # and the second
+        open_house.is_live()
         waiting = [Buyer(open_house, f"c{number}", name).send() for number in range(20)]
         open_house.is_live()
         for each in waiting[::2]:
             each.hang_up()
         open_house.is_live()
-    for each in (ahead, *waiting[1::2]):
+    for each in (*ahead, *waiting[1::2]):
         status, hold = each.answer()
         assert (status, hold["customer_id"]) == (201, each.customer)
         each.hang_up()
-    assert shop.stock(name) == {"total": 50, "available": 38, "held": 12, "sold": 0}
+    assert shop.stock(name) == {"total": 50, "available": 30, "held": 20, "sold": 0}
     assert hung_up(open_house) == before + 10
     eventually(lambda: files(open_house) <= open_files + SPARE_FILES, "their sockets are closed")
     open_house.settled(sale_id)
