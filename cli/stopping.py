@@ -1,8 +1,9 @@
 """SIGINT and SIGTERM for commands that run for long."""
 
 import signal
-import threading
 from types import FrameType
+
+from workers.stop import Stop
 
 
 class Stopped(Exception):
@@ -13,7 +14,7 @@ class Signals:
     """``stop`` is set by SIGINT and SIGTERM; a second one changes nothing."""
 
     def __init__(self) -> None:
-        self.stop = threading.Event()
+        self.stop = Stop()
 
     def listen(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):

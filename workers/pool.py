@@ -4,7 +4,6 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import structlog
 
 from engine.settings import Settings
 from workers.runtime import check
+from workers.stop import Stop
 from workers.worker import run_child
 
 PROCESSES = 3
@@ -49,7 +49,7 @@ class Pool:
         self._places = [_Place(number) for number in range(processes)]
         # Forking shares what is imported already; this parent has no threads.
         self._context = multiprocessing.get_context("fork")
-        self.stop = threading.Event()
+        self.stop = Stop()
 
     @property
     def pids(self) -> list[int]:

@@ -1,7 +1,6 @@
 """What the slices of one worker process share. It is built once, at the process's door."""
 
 import contextlib
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -16,6 +15,7 @@ from payments.context import Context
 from payments.tally import Tally
 from persistence import database
 from workers import money
+from workers.stop import Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Runtime:
     queue: Redis
     payments: Context
     tally: Tally
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: Stop = field(default_factory=Stop)
     steps: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8, "step"))
     calls: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(money.THREADS, "call"))
 

@@ -2,13 +2,12 @@
 before.
 """
 
-import threading
-
 import redis
 import structlog
 from redis.exceptions import RedisError
 
 from workers.queues import Kind, queue_name, wake
+from workers.stop import Stop
 
 PERIOD_SECONDS = 0.5
 QUEUE_SHORT = 3
@@ -23,9 +22,9 @@ log = structlog.get_logger()
 class Scheduler:
     """Any number may run beside each other: one wake-up too many finds no slot and returns."""
 
-    def __init__(self, queue: redis.Redis, stop: threading.Event | None = None) -> None:
+    def __init__(self, queue: redis.Redis, stop: Stop | None = None) -> None:
         self._queue = queue
-        self.stop = stop or threading.Event()
+        self.stop = stop or Stop()
 
     def run_once(self) -> int:
         """Wake-ups that were enqueued. Raises ``RedisError``."""

@@ -18,6 +18,7 @@ from engine import tracing
 from engine.settings import Settings
 from workers.queues import Kind, queue_of
 from workers.runtime import Runtime, install, open_runtime, queue_redis
+from workers.stop import Stop
 
 WORKER_TTL_SECONDS = 30
 """A worker waits for a job half of this, and is forgotten by RQ after it and a minute."""
@@ -53,8 +54,7 @@ class SliceWorker(SimpleWorker):
         """A second signal changes nothing: a slice that was told to stop does so within a second."""
 
     def set_shutdown_requested_date(self) -> None:
-        with contextlib.suppress(RedisError):  # it runs inside the signal handler, in the middle of anything
-            super().set_shutdown_requested_date()  # type: ignore[no-untyped-call]
+        """Nobody reads it, and it would be a call in a signal handler, in the middle of anything."""
 
     def subscribe(self) -> None:
         """No channel for RQ's remote commands: slices end by themselves, and a thread less can fail."""
@@ -91,7 +91,7 @@ def run_worker(settings: Settings, number: int = 0) -> None:
     tracing.stop()
 
 
-def _stop_on_signals(stop: threading.Event) -> None:
+def _stop_on_signals(stop: Stop) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
 
