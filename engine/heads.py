@@ -1,6 +1,6 @@
 """Questions to many sales at once, wherever each of them lies; above all where they stand."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,17 +24,17 @@ class Head:
 
 
 def ask_each(
-    client: Client, sale_ids: Iterable[str], ask: Callable[[Any, str], None]
+    client: Client, sale_ids: Iterable[str], ask: Callable[[Any, str], None], *, raises: bool = True
 ) -> tuple[dict[str, list[Any]], dict[str, RedisError]]:
     """Ask many sales the same: ``ask(pipeline, sale_id)`` queues the commands of one. The answers of each sale; and the
-    sales whose server did not answer, with what it said instead, for the others are not held up by them. Raises
-    ``RedisError`` where no server answered.
+    sales whose server did not answer, with what it said instead, for the others are not held up by them. Where a
+    command is refused, its error is the answer if not ``raises``. Raises ``RedisError`` where no server answered.
     """
     answers: dict[str, list[Any]] = {}
     away: dict[str, RedisError] = {}
     for group in by_server(client, sale_ids):
         try:
-            answers.update(_ask(client, group, ask))
+            answers.update(_ask(client, group, ask, raises))
         except RedisError as error:
             away.update(dict.fromkeys(group, error))
     if away and not answers:
@@ -42,11 +42,11 @@ def ask_each(
     return answers, away
 
 
-def _ask(client: Client, group: list[str], ask: Callable[[Any, str], None]) -> dict[str, list[Any]]:
+def _ask(client: Client, group: list[str], ask: Callable[[Any, str], None], raises: bool) -> dict[str, list[Any]]:
     pipeline = client.pipeline(transaction=False)
     for sale_id in group:
         ask(pipeline, sale_id)
-    found = pipeline.execute()
+    found = pipeline.execute(raise_on_error=raises)
     size = len(found) // len(group)
     return {sale_id: found[at * size : (at + 1) * size] for at, sale_id in enumerate(group)}
 
@@ -59,6 +59,23 @@ def read_heads(client: Client, sale_ids: Iterable[str]) -> tuple[dict[str, Head]
 
     answers, away = ask_each(client, sale_ids, ask)
     return {sale_id: _head(*values) for sale_id, [values] in answers.items()}, away
+
+
+def read_marks(client: Client, positions: Mapping[str, Position]) -> dict[str, str]:
+    """The mark of each sale's event at its position, empty where there is none. Sales whose server is away, or whose
+    stream cannot be read, are left out. Raises as ``ask_each``.
+    """
+
+    def ask(pipeline: Any, sale_id: str) -> None:
+        entry = positions[sale_id].entry
+        pipeline.xrange(keys.events(sale_id), entry, entry)
+
+    answers, _ = ask_each(client, positions, ask, raises=False)
+    return {
+        sale_id: found[0][1].get(b"mark", b"").decode(errors="replace") if found else ""
+        for sale_id, [found] in answers.items()
+        if isinstance(found, list)
+    }
 
 
 def _head(epoch: Any, seq: Any, mark: Any, fenced: Any) -> Head:

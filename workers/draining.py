@@ -54,6 +54,13 @@ class Drainer:
 
     def run_once(self) -> int:
         """Events that this pass brought. Waits ``BLOCK_MS`` at most where there are none."""
+        try:
+            return self._run_once()
+        except RedisError:
+            self._look_first()
+            raise
+
+    def _run_once(self) -> int:
         for sale_id in self._look_around() if self._refresh.due() else ():
             self._mend(sale_id)
         awake = self._awake()
@@ -76,7 +83,16 @@ class Drainer:
         """Read the cursors again; the sales that are astray, where it is time to ask."""
         self._cursors = read_cursors(self._db)
         self._behind &= self._cursors.keys()
-        return self._fence.find_astray(self._cursors, self._awake()) if self._fence_due.due() else set()
+        if not self._fence_due.due():
+            return set()
+        awake = self._awake()
+        if self._resting:
+            self._fence_due = Every(FENCE_SECONDS)  # who rests now is asked at the next look
+        return self._fence.find_astray(self._cursors, awake)
+
+    def _look_first(self) -> None:
+        """A Redis that was away may come back with another history, so that is looked at before anything else."""
+        self._refresh, self._fence_due = Every(REFRESH_SECONDS), Every(FENCE_SECONDS)
 
     def _awake(self) -> set[str]:
         now = time.monotonic()
@@ -141,6 +157,7 @@ class Drainer:
         except RedisError as error:
             log.warning("sale_not_drained", sale_id=sale_id, error=str(error))
             self._rest_failed(sale_id)
+            self._look_first()
             return 0
         except Exception:
             log.exception("sale_not_drained", sale_id=sale_id)

@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import Engine
 
 from engine.command import Client
-from engine.heads import Head, read_heads
+from engine.heads import Head, read_heads, read_marks
 from engine.records import Position
 from persistence.rebuild import PostgresWentBack, RebuildRefused, rebuild_if_lost
 from workers.sales import Cursor
@@ -24,12 +24,18 @@ class Fence:
         self._redis = client
 
     def find_astray(self, cursors: Mapping[str, Cursor], sales: Iterable[str]) -> set[str]:
-        """Those of ``sales`` that are fenced, or whose last event is before their cursor or another than was
-        drained. One question for each: a Redis that has meanwhile grown past the cursor is found by the drain
-        itself.
+        """Those of ``sales`` that are fenced, or whose last event is before their cursor, or that have another event
+        at the cursor than was drained. Nothing is locked for it: whoever drains has the lock more often than not.
         """
         heads, _ = read_heads(self._redis, sorted(sales))  # a server that is away is told by whoever drains
-        return {sale_id for sale_id, head in heads.items() if _is_astray(cursors[sale_id], head)}
+        found = {sale_id for sale_id, head in heads.items() if _is_astray(cursors[sale_id], head)}
+        grown = {
+            sale_id: cursors[sale_id].position
+            for sale_id, head in heads.items()
+            if head.position and head.position > cursors[sale_id].position and cursors[sale_id].position.seq
+        }
+        marks = read_marks(self._redis, grown)
+        return found | {sale_id for sale_id, mark in marks.items() if mark != cursors[sale_id].mark}
 
     def mend(self, sale_id: str) -> bool:
         """Rebuild a sale that Redis lost data of; whether that was so. A sale that Postgres lost data of stays

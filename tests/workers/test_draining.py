@@ -3,11 +3,21 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+from redis.exceptions import RedisError
+from sqlalchemy import text
 
 from engine import keys
+from persistence.drain import drain_once
+from sandbox.servers import EmbeddedRedis
 from tests.workers.conftest import SALE, Shop, Workers, eventually
 from workers.draining import Drainer
+from workers.fence import Fence
+from workers.sales import read_cursors
 
 
 def drain_until(shop: Shop, drainer: Drainer, check: Callable[[], bool]) -> None:
@@ -106,6 +116,52 @@ def test_a_redis_that_lost_the_last_events_is_noticed_without_any_news(shop: Sho
         assert isinstance(value, bytes)
         shop.redis.restore(key, 0, value, replace=True)
     drain_until(shop, drainer, lambda: shop.counters("sneaker") == (8, 2, 0))
+
+
+def test_a_redis_that_grew_past_the_cursor_is_noticed_while_others_drain_in_vain(shop: Shop) -> None:
+    """Each of them has the cursor's lock for a moment, and hardly ever nobody has."""
+    shop.load(sneaker=100)
+    names = (keys.sale(SALE), keys.stock(SALE), keys.events(SALE))
+    before = [shop.redis.dump(name) for name in names]
+    shop.hold(2, "sneaker")
+    drainer = Drainer(shop.db, shop.redis, threading.Event())
+    drain_until(shop, drainer, lambda: shop.held_rows() == 2)
+    for name, value in zip(names, before, strict=True):
+        assert isinstance(value, bytes)
+        shop.redis.restore(name, 0, value, replace=True)
+    for _ in range(3):
+        shop.hold(1, "sneaker")
+    fence = Fence(shop.db, shop.redis)
+    with shop.db.begin() as conn:
+        conn.execute(text("SELECT 1 FROM cursors FOR UPDATE"))
+        assert fence.find_astray(read_cursors(shop.db), [SALE]) == {SALE}
+    Drainer(shop.db, shop.redis, threading.Event()).run_once()
+    assert shop.counters("sneaker") == (98, 2, 0)
+
+
+def test_what_is_not_drained_yet_is_not_astray(shop: Shop) -> None:
+    shop.load(sneaker=100)
+    fence = Fence(shop.db, shop.redis)
+    for _ in range(3):
+        shop.hold(1, "sneaker")
+        assert fence.find_astray(read_cursors(shop.db), [SALE]) == set()
+        assert drain_once(shop.db, shop.redis, SALE, entries=1)
+
+
+def test_a_redis_that_was_away_is_looked_at_first_when_it_is_back(shop: Shop, tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path) as server:
+        own = replace(shop, redis=server.client())
+        own.load(sneaker=100)
+        own.hold(2, "sneaker")
+        drainer = Drainer(own.db, own.redis, threading.Event())
+        drain_until(own, drainer, lambda: own.held_rows() == 2)
+        server.kill()
+        with pytest.raises(RedisError):
+            drainer.run_once()
+        server.start()
+        own.redis.flushdb()
+        drainer.run_once()
+        assert own.counters("sneaker") == (98, 2, 0)
 
 
 def test_lag_is_milliseconds_with_workers_running(
