@@ -19,8 +19,10 @@ from workers.queues import SLICE_SECONDS, Kind, wake
 from workers.runtime import Runtime, installed
 from workers.sweeping import Sweeper
 
-BACKOFF_SECONDS = (0.05, 1.0)
-"""First and longest pause after a step that failed as a whole: Redis or Postgres is away."""
+BACKOFF_SECONDS = (0.05, 0.5)
+"""First and longest pause after a step that failed as a whole: Redis or Postgres is away. A Redis that comes back
+without its last data is to be noticed within a second.
+"""
 STARVED_CHECK_SECONDS = 0.5
 
 log = structlog.get_logger()
@@ -72,12 +74,17 @@ def _run(runtime: Runtime, slot: slots.Slot, seconds: float) -> None:
     ends_at = time.monotonic() + seconds
     work = make_work(slot.kind, runtime)
     pause = BACKOFF_SECONDS[0]
+    away = False  # then there is no queue to hand over by, and whoever stays sees first what came back
     try:
-        while time.monotonic() < ends_at and not (runtime.stop.is_set() or slot.lost.is_set() or starving()):
+        while away or time.monotonic() < ends_at:
+            if runtime.stop.is_set() or slot.lost.is_set() or starving():
+                break
+            away = False
             try:
                 work.run_once()
                 pause = BACKOFF_SECONDS[0]
             except (RedisError, SQLAlchemyError) as error:
+                away = isinstance(error, RedisError)
                 log.warning("slice_backs_off", kind=slot.kind.value, seconds=pause, error=_first_line(error))
                 pause = back_off(runtime.stop, pause)
             except Exception:

@@ -35,8 +35,8 @@ def kinds_without_slice(queue: redis.Redis) -> set[Kind]:
 
 
 class Slot:
-    """A slot that is ours until it is left or lost. ``lost`` is set where Redis was away for longer than the slot
-    lives.
+    """A slot that is ours until it is left or lost. ``lost`` is set where somebody else has it by now. A Redis that was
+    away, or came back with older data, has merely forgotten whose it is.
     """
 
     def __init__(self, queue: redis.Redis, kind: Kind, number: int) -> None:
@@ -61,20 +61,20 @@ class Slot:
             self._lock.release()
 
     def _keep(self) -> None:
-        misses = 0
         while not self._left.wait(REFRESH_SECONDS):
             try:
-                self._lock.reacquire()
-                misses = 0
-            except LockError:
-                self.lost.set()
-                return
-            except RedisError as error:
-                misses += 1
-                log.warning("slot_not_refreshed", kind=self.kind.value, error=str(error))
-                if misses * REFRESH_SECONDS >= SLOT_SECONDS:
+                if not self._hold_on():
                     self.lost.set()
                     return
+            except RedisError as error:
+                log.warning("slot_not_refreshed", kind=self.kind.value, error=str(error))
+
+    def _hold_on(self) -> bool:
+        """Whether it is ours for longer, or again."""
+        try:
+            return self._lock.reacquire()
+        except LockError:
+            return bool(self._lock.acquire(blocking=False))
 
     def __enter__(self) -> Self:
         return self

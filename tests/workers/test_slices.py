@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from workers.paying import Payer
 from workers.pool import Pool
 from workers.queues import Kind, queue_name, queue_of
 from workers.queues import wake as enqueue
-from workers.runtime import queue_redis
+from workers.runtime import open_runtime, queue_redis
 from workers.scheduler import QUEUE_SHORT, Scheduler
 from workers.slices import run_slice
 from workers.slots import SLOT_SECONDS, Slot, slot_key
@@ -85,6 +86,38 @@ def test_a_slot_that_somebody_else_has_by_now_is_left_to_them(queue: Redis) -> N
     assert slot.lost.wait(2)
     slot.leave()
     assert queue.get(slot_key(Kind.DRAIN, 0)) == b"another"
+
+
+def test_a_slot_that_redis_forgot_is_taken_again(queue: Redis) -> None:
+    slot = Slot(queue, Kind.DRAIN, 0)
+    assert slot.take()
+    queue.flushdb()
+    eventually(lambda: bool(queue.exists(slot_key(Kind.DRAIN, 0))), "ours again")
+    assert not slot.lost.is_set()
+    slot.leave()
+    assert not queue.exists(slot_key(Kind.DRAIN, 0))
+
+
+def test_a_slice_outlasts_a_redis_that_is_away(shop: Shop, tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path) as server:
+        replace(shop, redis=server.client()).load(sneaker=1)
+        runtime = open_runtime(replace(shop.settings, redis_url=server.url))
+        ended = threading.Event()
+
+        def work() -> None:
+            run_slice(runtime, Kind.DRAIN, seconds=0.2)
+            ended.set()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        eventually(lambda: bool(server.client().exists(slot_key(Kind.DRAIN, 0))), "the slice runs")
+        server.kill()
+        assert not ended.wait(SLOT_SECONDS + 1), "it ended, and had nothing to hand over by"
+        server.start()
+        assert ended.wait(5)
+        thread.join()
+        assert waiting(server.client(), Kind.DRAIN) == 1
+        runtime.close()
 
 
 def test_a_slice_makes_room_for_a_kind_that_has_none(shop: Shop) -> None:
