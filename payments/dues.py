@@ -76,7 +76,10 @@ def work(ctx: Context, order_id: str) -> bool:
         log.error("due_failed", order_id=order_id, due=order.due, error=describe(error), trace=trace(error))  # noqa: TRY400 - no locals
         put_off(ctx, order_id, order.due, describe(error))
         return False
-    return applied is None or applied.effect is not Effect.LATER
+    if applied is not None and applied.effect is Effect.LATER:
+        put_off(ctx, order_id, order.due, applied.reason)
+        return False
+    return True
 
 
 def put_off(ctx: Context, order_id: str, due: str, why: str) -> None:

@@ -275,13 +275,17 @@ def _end(ctx: Context, conn: Connection, order: OrderRecord) -> Applied:
     try:
         answer = run(ctx.redis, call)
     except RedisError as error:
-        records.owe(conn, order.id, "release", 1)
-        return Applied(Effect.LATER, describe(error))
+        return _end_later(conn, order, describe(error))
     ctx.checkpoint("released in redis")
     if answer.outcome in (Outcome.NO_HOLD, Outcome.NO_SALE, Outcome.FENCED) and not _is_history(conn, order):
-        if order.due != "release":
-            records.owe(conn, order.id, "release", 1)
-        return Applied(Effect.LATER, f"Redis: {answer.outcome}")
+        return _end_later(conn, order, f"Redis: {answer.outcome}")
     if order.due is not None:
         records.owe_nothing(conn, order.id)
     return Applied(Effect.ENDED, because, answer.position)
+
+
+def _end_later(conn: Connection, order: OrderRecord, why: str) -> Applied:
+    """The units are owed to Redis. Where they were already, whoever works on what is due puts it off."""
+    if order.due != "release":
+        records.owe(conn, order.id, "release", 1)
+    return Applied(Effect.LATER, why)

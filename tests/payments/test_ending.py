@@ -177,6 +177,23 @@ def test_a_cancellation_while_redis_is_away_says_so_and_goes_on_by_itself(shop: 
     shop.check()
 
 
+def test_an_order_that_ends_while_its_sale_is_restored_is_not_left_alone_for_long(shop: Shop) -> None:
+    """A sale is restored within seconds, and so its units come back."""
+    order = shop.order()
+    with shop.killed_at("cancelled at the provider"):
+        shop.cancel(order["id"])
+    run(shop.ctx.redis, commands.fence(shop.sale, fenced=True))
+    for _ in range(3):
+        shop.round()
+        [(due, seconds)] = shop.rows("SELECT due, extract(epoch FROM due_at - now())::float FROM payments")
+        assert due == "release"
+        assert seconds < 10
+    run(shop.ctx.redis, commands.fence(shop.sale, fenced=False))
+    shop.work()
+    assert shop.shown(order["id"])["status"] == "cancelled"
+    shop.check()
+
+
 def test_a_cancellation_that_the_drain_cannot_bring_is_not_refused(shop: Shop) -> None:
     """Its money was not captured, and never will be."""
     order = shop.order(card="pm_card_visa")
