@@ -51,7 +51,7 @@ types: $(STAMP)  ## mypy, strict
 unit: $(STAMP)  ## pytest alone; ARGS="-k hold" narrows it
 	$(BIN)/pytest -n $(TEST_WORKERS) --dist loadgroup $(ARGS)
 
-torture: $(STAMP)  ## the long, seeded tests that kill processes; prints the seed
+torture: $(STAMP)  ## the long, seeded tests that kill processes; ROUNDS=4-7 runs a part
 	$(BIN)/pytest -m torture -s --timeout 3600 $(ARGS)
 
 simulate: $(STAMP)  ## random schedules of a whole sale against a model; prints the seed

@@ -124,6 +124,7 @@ def known_is_restored(stage: Stage, sale: Sale, known: dict[str, str]) -> list[s
     """``known`` are the holds that Postgres had, by status, when Redis lost its data: each is there again."""
     now_ms = stage.show(sale).now_ms
     goes_on = {"held": {"held", "paying", "sold", "released"}, "paying": {"paying", "sold", "released", "expired"}}
+    asked = {row[0] for row in stage.rows("SELECT hold_id FROM orders WHERE ended_because = 'asked'")}
     found = []
     for hold_id, record in _records(stage, sale, list(known)).items():
         was = known[hold_id]
@@ -131,7 +132,9 @@ def known_is_restored(stage: Stage, sale: Sale, known: dict[str, str]) -> list[s
             found.append(f"{hold_id} was {was} in Postgres and is not in Redis")
             continue
         overdue = record.status == "expired" and record.expires_ms <= now_ms
-        if record.status not in goes_on.get(was, {was}) and not overdue:
+        # A buyer may cancel what is paid and not captured yet.
+        given_up = record.status == "released" and hold_id in asked
+        if record.status not in goes_on.get(was, {was}) and not (overdue or given_up):
             found.append(f"{hold_id} was {was} in Postgres and is {record.status} in Redis")
     return found
 

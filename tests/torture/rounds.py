@@ -28,6 +28,8 @@ class Round:
     noticed: float = 0.0
     selling: float = 0.0
     settled: float = 0.0
+    waited_for: str = ""
+    """What was settled last."""
     broken: list[str] = field(default_factory=list)
 
 
@@ -38,7 +40,7 @@ def kill_in_a_sale(stage: Stage, component: str, luck: random.Random) -> Round:
     crowd = stage.crowd(sale, luck.randrange(1_000_000))
     crowd.start()
     time.sleep(luck.uniform(0.2, 1.5))
-    stage.kill(component)
+    stage.kill(component, luck)
     time.sleep(luck.uniform(0, 0.5))
     found.recovered = stage.recover()
     time.sleep(luck.uniform(0.3, 0.8))
@@ -64,8 +66,7 @@ def roll_back_in_a_sale(stage: Stage, luck: random.Random, *, grown: bool) -> Ro
         stage.stop_workers()
         time.sleep(luck.uniform(0, 0.3))
     stage.redis.kill()
-    known = dict(stage.rows("SELECT id, status FROM holds WHERE sale_id = :sale", sale=sale.id))
-    cursor = stage.cursor(sale)
+    known, cursor = stage.drained(sale)
     stage.roll_back_redis(older)
     with stage.client() as client:
         dead = stage.drainers(client)  # their slots came back with the old files
@@ -111,7 +112,7 @@ def _watch(stage: Stage, sale: Sale, before: Position, found: Round, dead: set[b
 def _finish(stage: Stage, sale: Sale, ledger: Ledger, found: Round) -> None:
     """Wait until all is settled, and look at what must be true after any fault."""
     try:
-        found.settled = stage.settle(sale)
+        found.settled, found.waited_for = stage.settle(sale)
     except AssertionError as error:
         found.broken.append(str(error))
     found.holds, found.paid, found.lost = len(ledger.told), ledger.count("paid", "captured"), ledger.count("lost")

@@ -49,9 +49,8 @@ class Sale:
 class Stage:
     """Use it as a context, from a thread that lives as long: the servers are tied to it."""
 
-    def __init__(self, folder: Path, luck: random.Random) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._luck = luck
         self._sales = 0
         self._exits = contextlib.ExitStack()
 
@@ -147,6 +146,14 @@ class Stage:
         [(epoch, seq)] = self.rows("SELECT epoch, seq FROM cursors WHERE sale_id = :sale", sale=sale.id)
         return Position(epoch, seq)
 
+    def drained(self, sale: Sale) -> tuple[dict[str, str], Position]:
+        """The status of each hold in Postgres, and the cursor, when nobody is in the middle of a drain."""
+        with self.db.begin() as conn:
+            query = text("SELECT epoch, seq FROM cursors WHERE sale_id = :sale FOR UPDATE")
+            cursor = Position(*conn.execute(query, {"sale": sale.id}).one())
+            rows = conn.execute(text("SELECT id, status FROM holds WHERE sale_id = :sale"), {"sale": sale.id})
+            return {row.id: row.status for row in rows}, cursor
+
     def rows(self, query: str, **values: Any) -> list[Any]:
         with self.db.connect() as conn:
             return [tuple(row) for row in conn.execute(text(query), values)]
@@ -162,7 +169,7 @@ class Stage:
             return answer.status, json.loads(read) if read else None
 
     # -- faults
-    def kill(self, component: str) -> None:
+    def kill(self, component: str, luck: random.Random) -> None:
         """SIGKILL. Nothing is started again before ``recover``."""
         match component:
             case "redis":
@@ -170,10 +177,10 @@ class Stage:
             case "postgres":
                 self.postgres.kill()
             case "everything":
-                for part in self._luck.sample([*ROLES, "redis", "postgres"], len(ROLES) + 2):
-                    self.kill(part)
+                for part in luck.sample([*ROLES, "redis", "postgres"], len(ROLES) + 2):
+                    self.kill(part, luck)
             case "worker process":
-                self._luck.choice(self._role("worker").children()).kill()
+                luck.choice(self._role("worker").children()).kill()
             case _:
                 leader = self._role(ROLES[component])
                 for each in [leader, *leader.children(recursive=True)]:
@@ -229,16 +236,20 @@ class Stage:
         except (OSError, http.client.HTTPException, RedisError):
             return False
 
-    def settle(self, sale: Sale) -> float:
+    def settle(self, sale: Sale) -> tuple[float, str]:
         """Wait until nothing is held, owed or undrained, seen twice: what is on its way from one place to the next may
-        hide from one look. The seconds that it took.
+        hide from one look. The seconds that it took, and what was waited for last.
         """
-        began = time.monotonic()
-        self.wait(
-            lambda: not (self._underway(sale) or self._underway(sale)),
-            lambda: f"{sale.id} settles: {self._underway(sale)}",
-        )
-        return time.monotonic() - began
+        began, last = time.monotonic(), ""
+
+        def settled() -> bool:
+            nonlocal last
+            underway = self._underway(sale) or self._underway(sale)
+            last = underway or last
+            return not underway
+
+        self.wait(settled, lambda: f"{sale.id} settles: {last}")
+        return time.monotonic() - began, last
 
     def _underway(self, sale: Sale) -> str:
         """What is not settled, in words: looked for in the order in which it moves on."""

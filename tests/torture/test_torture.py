@@ -7,7 +7,6 @@ import random
 import statistics
 import time
 from collections.abc import Iterable, Iterator
-from itertools import cycle, islice
 
 import pytest
 
@@ -16,6 +15,8 @@ from tests.torture.stage import COMPONENTS, Stage
 
 KILLS, ROLLBACKS = 50, 20
 NOTICED_SECONDS, SELLING_SECONDS = 1.0, 5.0
+SLOW_SECONDS = 10.0
+"""Settled later than this, it is told what was waited for."""
 BUSY_LOAD = 2
 """Processes that wait for each core, past which no time means anything."""
 
@@ -32,8 +33,8 @@ def seed() -> int:
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory, seed: int) -> Iterator[Stage]:
-    with Stage(tmp_path_factory.mktemp("torture"), random.Random(seed)) as stage:
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with Stage(tmp_path_factory.mktemp("torture")) as stage:
         yield stage
 
 
@@ -41,10 +42,21 @@ def _tell(line: str) -> None:
     print(line, flush=True)  # noqa: T201 - `make torture` shows it
 
 
-def _held(rounds: Iterable[Round]) -> list[Round]:
+def _luck(seed: int, nth: int) -> random.Random:
+    """A round's own, so that it can be run again without those before it."""
+    return random.Random(f"{seed} {nth}")
+
+
+def _chosen(rounds: int) -> range:
+    """The numbers of the rounds to run, from 1: all, or those of ``ROUNDS=4-7``."""
+    first, _, last = os.environ.get("ROUNDS", "").partition("-")
+    return range(int(first or 1), min(int(last or first or rounds), rounds) + 1)
+
+
+def _held(rounds: Iterable[tuple[int, Round]]) -> list[Round]:
     """Each round told as it ends; they fail together."""
     done = []
-    for each in rounds:
+    for nth, each in rounds:
         done.append(each)
         times = (
             f"back in {each.recovered:.1f} s"
@@ -53,7 +65,9 @@ def _held(rounds: Iterable[Round]) -> list[Round]:
         )
         verdict = "ok" if not each.broken else f"BROKEN {len(each.broken)}"
         counts = f"{each.holds} holds, {each.paid} seen paid, {each.lost} lost"
-        _tell(f"{len(done):3} {each.what}: {counts}; {times}, settled in {each.settled:.1f} s: {verdict}")
+        _tell(f"{nth:3} {each.what}: {counts}; {times}, settled in {each.settled:.1f} s: {verdict}")
+        if each.settled > SLOW_SECONDS:
+            _tell(f"      waited for {each.waited_for}")
         for broken in each.broken:
             _tell(f"      {broken}")
     return done
@@ -61,16 +75,15 @@ def _held(rounds: Iterable[Round]) -> list[Round]:
 
 @pytest.mark.timeout(600)
 def test_the_api_redis_and_postgres_are_killed_in_a_sale(stage: Stage, seed: int) -> None:
-    luck = random.Random(seed)
-    for component in ("api", "redis", "postgres"):
-        [done] = _held([kill_in_a_sale(stage, component, luck)])
+    for nth, component in enumerate(("api", "redis", "postgres"), 1):
+        [done] = _held([(nth, kill_in_a_sale(stage, component, _luck(seed, nth)))])
         assert not done.broken, (seed, done)
         assert done.holds > 0
 
 
 @pytest.mark.timeout(600)
 def test_a_redis_rolled_back_in_a_sale_and_grown_past_the_cursor_is_noticed(stage: Stage, seed: int) -> None:
-    [done] = _held([roll_back_in_a_sale(stage, random.Random(seed), grown=True)])
+    [done] = _held([(1, roll_back_in_a_sale(stage, _luck(seed, 1), grown=True))])
     assert not done.broken, (seed, done)
 
 
@@ -78,11 +91,12 @@ def test_a_redis_rolled_back_in_a_sale_and_grown_past_the_cursor_is_noticed(stag
 @pytest.mark.timeout(3600)
 def test_fifty_kills_in_running_sales(stage: Stage, seed: int) -> None:
     _tell(f"\nseed {seed}: SEED={seed} make torture")
-    luck, began = random.Random(seed), time.monotonic()
-    components = list(islice(cycle(luck.sample(COMPONENTS, len(COMPONENTS))), KILLS))
-    done = _held(kill_in_a_sale(stage, component, luck) for component in components)
+    began, turns = time.monotonic(), random.Random(seed).sample(COMPONENTS, len(COMPONENTS))
+    done = _held((nth, kill_in_a_sale(stage, turns[nth % len(turns)], _luck(seed, nth))) for nth in _chosen(KILLS))
     holds, seconds = sum(each.holds for each in done), time.monotonic() - began
-    _tell(f"{KILLS} kills, {holds} acknowledged holds, {sum(each.paid for each in done)} seen paid, {seconds:.0f} s")
+    _tell(
+        f"{len(done)} kills, {holds} acknowledged holds, {sum(each.paid for each in done)} seen paid, {seconds:.0f} s"
+    )
     assert [each for each in done if each.broken] == []
 
 
@@ -90,15 +104,15 @@ def test_fifty_kills_in_running_sales(stage: Stage, seed: int) -> None:
 @pytest.mark.timeout(3600)
 def test_twenty_rollbacks_of_redis_in_running_sales(stage: Stage, seed: int) -> None:
     _tell(f"\nseed {seed}: SEED={seed} make torture")
-    luck, began = random.Random(seed), time.monotonic()
-    done = _held(roll_back_in_a_sale(stage, luck, grown=nth % 2 == 1) for nth in range(ROLLBACKS))
+    began = time.monotonic()
+    done = _held((nth, roll_back_in_a_sale(stage, _luck(seed, nth), grown=nth % 2 == 0)) for nth in _chosen(ROLLBACKS))
     seconds = time.monotonic() - began
     for name, bound, times in (
         ("noticed", NOTICED_SECONDS, [each.noticed for each in done]),
         ("sold again", SELLING_SECONDS, [each.selling for each in done]),
     ):
         _tell(f"{name}: median {statistics.median(times):.2f} s, worst {max(times):.2f} s, wanted within {bound:g} s")
-    _tell(f"{ROLLBACKS} rollbacks, {sum(each.lost for each in done)} answered hold_lost, {seconds:.0f} s")
+    _tell(f"{len(done)} rollbacks, {sum(each.lost for each in done)} answered hold_lost, {seconds:.0f} s")
     assert [each for each in done if each.broken] == []
     if os.getloadavg()[0] > BUSY_LOAD * (os.cpu_count() or 1):
         _tell("this machine does much else: its times say nothing")
