@@ -31,6 +31,8 @@ BUSY_REST_SECONDS = 0.05
 """How long a sale is left alone that another drainer has."""
 BUSY_SECONDS = 0.3
 """Found busy for so long, its turn is waited for: orders that drain in vain could keep a lost sale from being found."""
+AWAY_REST_SECONDS = 0.25
+"""How long a sale is left alone whose server is away: one that comes back without its last data is to be noticed."""
 FAILED_REST_SECONDS = (0.1, 5.0)
 
 log = structlog.get_logger()
@@ -48,6 +50,7 @@ class Drainer:
         self._resting: dict[str, float] = {}
         self._failed_rest: dict[str, float] = {}
         self._busy_since: dict[str, float] = {}
+        self._away: set[str] = set()
         self._refresh = Every(REFRESH_SECONDS)
         self._fence = Fence(db, client)
         self._fence_due = Every(FENCE_SECONDS)
@@ -121,8 +124,13 @@ class Drainer:
         """
         heads, away = read_heads(self._redis, sales)
         for sale_id, error in away.items():
-            log.warning("sale_not_read", sale_id=sale_id, error=str(error))
-            self._rest_failed(sale_id)
+            if sale_id not in self._away:
+                log.warning("sale_not_read", sale_id=sale_id, error=str(error))
+            self._behind.discard(sale_id)
+            self._rest(sale_id, AWAY_REST_SECONDS)
+        if self._away & heads.keys():
+            self._look_first()
+        self._away = (self._away - heads.keys()) | away.keys()
         return {
             sale_id
             for sale_id, head in heads.items()
