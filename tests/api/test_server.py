@@ -57,9 +57,8 @@ def test_sigterm_turns_readiness_off_finishes_what_is_under_way_and_exits_0(sett
             each.start()
         eventually(lambda: len(answers) > 50, "the rush is on")
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.25)
         if workers == 1:
-            assert client.get("/health/ready").json()["status"] == "leaving"
+            eventually(lambda: client.get("/health/ready").json()["status"] == "leaving", "it says so")
         assert process.wait(20) == 0
         stop.set()
         for each in crowd:

@@ -20,7 +20,7 @@ from cli.main import cli
 FILE = """\
 id: bf
 name: Black Friday
-hold_ttl_seconds: 1
+hold_ttl_seconds: 60
 products:
   - id: sneaker
     name: Sneaker 42

@@ -41,7 +41,7 @@ def schedulers(up: Background) -> list[psutil.Process]:
     return found
 
 
-def wait_for(check: Callable[[], bool], seconds: float = 15) -> None:
+def wait_for(check: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < end
@@ -53,7 +53,7 @@ def test_up_serves_survives_a_killed_role_stops_whole_and_keeps_its_data(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "sale.yaml"
-    file.write_text(FILE)
+    file.write_text(FILE.replace("hold_ttl_seconds: 60", "hold_ttl_seconds: 1"))
     up = start("up", "--port", "0", "--data-dir", "data")
     url = up.ready()
     said = "\n".join(up.lines)

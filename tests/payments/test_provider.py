@@ -98,7 +98,7 @@ def test_a_silent_provider_is_known_to_be_silent(provider: Provider, stand_in: S
     began = time.monotonic()
     with pytest.raises(ProviderUnavailable):
         create(provider)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 1.5, "four tries would have taken two seconds"
     stand_in.calm()
     assert create(provider).id
 
@@ -108,7 +108,7 @@ def test_an_answer_that_does_not_come_ends_with_the_deadline(provider: Provider,
     began = time.monotonic()
     with pytest.raises(ProviderUnavailable):
         create(provider)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 8
 
 
 def test_a_failure_that_its_key_repeats_is_told_apart(provider: Provider, stand_in: StripeStandIn) -> None:

@@ -196,8 +196,9 @@ def test_only_what_was_lost_is_rebuilt(db: Engine, sale: SaleUnderTest) -> None:
 
 
 def test_those_who_lock_the_cursor_for_a_moment_do_not_keep_a_lost_sale_from_its_rebuild(
-    db: Engine, sale: SaleUnderTest
+    db: Engine, sale: SaleUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "LOCK_WAIT_MS", 30_000)  # however slow the machine is
     sell_some(sale)
     drain(db, sale)
     sale.client.flushall()

@@ -55,7 +55,7 @@ class Inbox:
     def types(self, intent: str | None = None) -> list[str]:
         return [event["type"] for event in self.events if intent in (None, intent_of(event))]
 
-    def wait(self, count: int, seconds: float = 10.0) -> list[Json]:
+    def wait(self, count: int, seconds: float = 30.0) -> list[Json]:
         until = time.monotonic() + seconds
         while len(self.arrived) < count and time.monotonic() < until:
             time.sleep(0.01)

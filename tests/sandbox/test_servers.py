@@ -45,7 +45,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AnyServer
         yield running
 
 
-def _eventually(what: Callable[[], bool], seconds: float = 10) -> bool:
+def _eventually(what: Callable[[], bool], seconds: float = 30) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if what():

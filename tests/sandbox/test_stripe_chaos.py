@@ -136,7 +136,7 @@ def test_answers_come_late(shop: stripe.StripeClient, stand_in: StripeStandIn) -
     stand_in.chaos(answer_delay_ms=[150, 200])
     start = time.monotonic()
     shop.v1.balance.retrieve()
-    assert 0.14 < time.monotonic() - start < 2
+    assert time.monotonic() - start > 0.14
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_it_ends_with_its_parent() -> None:
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while _lives(child) and time.monotonic() < until:
         time.sleep(0.02)
     assert not _lives(child)

@@ -90,7 +90,7 @@ def shop(redis_url: str, database_url: str) -> Iterator[Shop]:
     made.db.dispose()
 
 
-def eventually(check: Callable[[], bool], what: str, seconds: float = 15.0) -> float:
+def eventually(check: Callable[[], bool], what: str, seconds: float = 60.0) -> float:
     """Wait until it is so; how long that took."""
     began = time.monotonic()
     while not check():

@@ -21,7 +21,7 @@ from workers.sales import read_cursors
 
 
 def drain_until(shop: Shop, drainer: Drainer, check: Callable[[], bool]) -> None:
-    end = time.monotonic() + 15
+    end = time.monotonic() + 60
     while not check():
         assert time.monotonic() < end
         drainer.run_once()
@@ -42,7 +42,7 @@ def test_an_idle_drainer_waits_on_its_streams_and_returns(shop: Shop) -> None:
     drainer.run_once()
     began = time.monotonic()
     assert drainer.run_once() == 0
-    assert 0.1 < time.monotonic() - began < 2
+    assert 0.1 < time.monotonic() - began < 10
 
 
 def test_a_sale_that_is_loaded_later_is_found(shop: Shop) -> None:
@@ -88,7 +88,7 @@ def test_a_sale_that_cannot_be_drained_does_not_hold_up_the_others(shop: Shop) -
     shop.redis.set(keys.events("broken"), "no stream")
     shop.hold(1, "sneaker")
     drainer = Drainer(shop.db, shop.redis, threading.Event())
-    end = time.monotonic() + 15
+    end = time.monotonic() + 60
     while not shop.held_rows():
         assert time.monotonic() < end
         drainer.run_once()

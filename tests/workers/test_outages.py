@@ -37,13 +37,13 @@ def test_workers_outlive_both_servers(servers: tuple[EmbeddedRedis, EmbeddedPost
         valkey.start()
         own.redis.close()
         own.hold(1, "sneaker")
-        eventually(lambda: _held(own) == 2, "a drain after Redis was away", 20)
+        eventually(lambda: _held(own) == 2, "a drain after Redis was away")
 
         postgres.kill()
         own.hold(1, "sneaker")
         time.sleep(1.5)
         postgres.start()
-        eventually(lambda: _held(own) == 3, "a drain after Postgres was away", 20)
+        eventually(lambda: _held(own) == 3, "a drain after Postgres was away")
         assert workers.pids == pids, "no process had to be started again"
     finally:
         scheduler.kill()

@@ -51,7 +51,7 @@ def test_a_job_that_finds_no_slot_returns_at_once_and_has_no_successor(shop: Sho
     with shop.runtime() as runtime:
         began = time.monotonic()
         assert not run_slice(runtime, Kind.SWEEP)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 8, "a slice would have lasted ten seconds"
     assert waiting(queue, Kind.SWEEP) == 0
 
 
@@ -124,7 +124,7 @@ def test_a_slice_makes_room_for_a_kind_that_has_none(shop: Shop) -> None:
     with shop.runtime() as runtime:
         began = time.monotonic()
         assert run_slice(runtime, Kind.SWEEP, seconds=30)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
 
 
 def test_the_scheduler_keeps_a_few_wake_ups_and_no_more(queue: Redis) -> None:
@@ -252,8 +252,8 @@ def test_what_could_not_be_told_is_told_later(shop: Shop, queue: Redis) -> None:
 def test_a_wake_up_is_answered_at_once(queue: Redis) -> None:
     threading.Timer(0.1, wake.call, [queue]).start()
     began = time.monotonic()
-    assert wake.wait(queue, 5)
-    assert time.monotonic() - began < 2
+    assert wake.wait(queue, 10)
+    assert time.monotonic() - began < 8
     assert not wake.wait(queue, 0.05)
 
 

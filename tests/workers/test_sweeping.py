@@ -9,7 +9,7 @@ from tests.workers.conftest import SALE, Shop, Workers, eventually
 from workers.sweeping import BATCH_MAX, Sweeper
 
 
-def sweep_until(sweeper: Sweeper, check: Callable[[], bool], seconds: float = 10.0) -> int:
+def sweep_until(sweeper: Sweeper, check: Callable[[], bool], seconds: float = 60.0) -> int:
     end, ended = time.monotonic() + seconds, 0
     while not check():
         assert time.monotonic() < end
