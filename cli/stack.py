@@ -19,6 +19,7 @@ from cli.children import Role
 from cli.failures import Failure
 from cli.servers import Servers, bring_up_to_date
 from engine.settings import Settings
+from payments.handlers import HANDLERS
 from sandbox.files import write_private
 from sandbox.processes import ServerError
 from sandbox.stack import RunningStack
@@ -172,7 +173,10 @@ class Stack:
         if not settings.stripe_secret_key:
             target = f"http://{_bracketed(self._own_host)}:{self._shape.port}{WEBHOOK_PATH}"
             self.stand_in = StripeStandIn(
-                self._data_dir / "stripe", webhook_url=target, webhook_secret=settings.stripe_webhook_secret or None
+                self._data_dir / "stripe",
+                webhook_url=target,
+                webhook_secret=settings.stripe_webhook_secret or None,
+                webhook_events=HANDLERS,
             ).start()
             settings = replace(
                 settings,

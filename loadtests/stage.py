@@ -22,6 +22,7 @@ from engine.records import Position
 from engine.settings import Settings
 from loadtests.serving import answers
 from loadtests.wire import Request
+from payments.handlers import HANDLERS
 from persistence import database, salefile
 from persistence.migrate import migrate
 from persistence.sales import load_sale
@@ -77,7 +78,9 @@ class Stage:
             migrate(self.postgres.url)
             self.port = free_port()
             self.stand_in = StripeStandIn(
-                self.folder / "stripe", webhook_url=f"http://127.0.0.1:{self.port}/v1/payments/webhook"
+                self.folder / "stripe",
+                webhook_url=f"http://127.0.0.1:{self.port}/v1/payments/webhook",
+                webhook_events=HANDLERS,
             )
             self.stand_in.start()
             stack.callback(self.stand_in.stop)

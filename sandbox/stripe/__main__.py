@@ -32,6 +32,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--publishable-key", help="the secret key with pk_ for sk_, where it is not given")
     parser.add_argument("--webhook-url")
     parser.add_argument("--webhook-secret", default="whsec_standin")
+    parser.add_argument("--webhook-event", action="append", metavar="TYPE", help="what is sent; without it, all")
     parser.add_argument("--seed", type=int, help="for what goes wrong on request")
     parser.add_argument("--parent", type=int, metavar="PID", help="end when this process, our parent, has")
     return parser.parse_args()
@@ -64,7 +65,7 @@ def main() -> int:
     try:
         listener = socket.create_server((args.host, args.port), backlog=1024)
         world = World.open(args.data_dir, seed=args.seed)
-        world.outbox.aim(args.webhook_url, args.webhook_secret)
+        world.outbox.aim(args.webhook_url, args.webhook_secret, args.webhook_event)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"sandbox.stripe: {error}\n")
         return 1

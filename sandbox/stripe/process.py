@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,7 +27,8 @@ class StripeStandIn:
     """One stand-in. `port=0` takes a free port, and keeps it for every restart of this object.
 
     With a `data_dir` its objects, its ledger, its undelivered webhooks and its keys survive a restart; without one
-    everything is in memory. Keys that are not given are made up. It ends when this process does.
+    everything is in memory. Keys that are not given are made up. `webhook_events` are what the endpoint is told of, as
+    its `enabled_events` at Stripe: everything where none are named. It ends when this process does.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class StripeStandIn:
         secret_key: str | None = None,
         webhook_url: str | None = None,
         webhook_secret: str | None = None,
+        webhook_events: Iterable[str] = (),
         seed: int | None = None,
     ) -> None:
         self.home = Path(data_dir).absolute() if data_dir is not None else None
@@ -46,6 +49,7 @@ class StripeStandIn:
         self.publishable_key = self.secret_key.replace("sk_", "pk_", 1)
         self.webhook_secret = webhook_secret or kept["webhook_secret"]
         self.webhook_url = webhook_url
+        self.webhook_events = list(webhook_events)
         self._seed = seed
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -76,6 +80,8 @@ class StripeStandIn:
         for name, value in options.items():
             if value is not None:
                 argv += [name, str(value)]
+        for event in self.webhook_events:
+            argv += ["--webhook-event", event]
         with contextlib.ExitStack() as stack:
             output = stack.enter_context((self.home / "server.log").open("ab")) if self.home else None
             root = str(Path(__file__).parents[2])
@@ -162,9 +168,12 @@ class StripeStandIn:
         self.control("DELETE", "chaos")
 
     def aim(self, url: str | None, secret: str | None = None, events: list[str] | None = None) -> None:
-        """Sends webhooks to `url` from now on, signed with `secret` (this object's own where none is given)."""
+        """Sends webhooks to `url` from now on, signed with `secret` (this object's own where none is given); those of
+        `events`, or all.
+        """
         self.webhook_secret = secret or self.webhook_secret
         self.webhook_url = url
+        self.webhook_events = events or []
         self.control("POST", "webhook_target", {"url": url, "secret": self.webhook_secret, "events": events})
 
     def ledger(self, *, intents: bool = True) -> Json:

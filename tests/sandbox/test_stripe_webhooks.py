@@ -8,7 +8,7 @@ import pytest
 import stripe
 
 from sandbox.stripe.process import StripeStandIn
-from tests.sandbox.conftest import Inbox, Pay
+from tests.sandbox.conftest import NO_REDIRECTS, Inbox, Pay, client_of
 
 AUTHORISED = ["payment_intent.created", "charge.succeeded", "payment_intent.amount_capturable_updated"]
 
@@ -149,3 +149,18 @@ def test_known_events_are_sent_again_on_request(
     stand_in.aim(inbox.url)
     assert stand_in.resend(newest.id) == 1
     assert [event["id"] for event in inbox.wait(1)] == [newest.id]
+
+
+def test_an_endpoint_keeps_its_choice_of_events_over_a_restart(inbox: Inbox) -> None:
+    chosen = ["payment_intent.amount_capturable_updated", "payment_intent.succeeded"]
+    with StripeStandIn(webhook_url=inbox.url, webhook_events=chosen) as own:
+        for _ in range(2):
+            shop = client_of(own)
+            assert shop.v1.webhook_endpoints.list().data[0].enabled_events == chosen
+            made: Any = {"amount": 1099, "currency": "usd", "automatic_payment_methods": NO_REDIRECTS}
+            intent = shop.v1.payment_intents.create(made)
+            assert own.pay(intent.client_secret or "")[0] == 200
+            own.wait_delivered()
+            assert inbox.types(intent.id) == ["payment_intent.succeeded"]
+            assert len(shop.v1.events.list({"limit": 3}).data) == 3, "what is not sent is recorded all the same"
+            own.restart()
