@@ -58,7 +58,7 @@ QUICK: Final = Sizes(
     backlog=20_000,
     live=50_000,
     expiring_seconds=8,
-    paid=100,
+    paid=300,
     connections=(16, 64),
 )
 

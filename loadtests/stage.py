@@ -20,6 +20,7 @@ from engine.command import run
 from engine.commands import Shown, show
 from engine.records import Position
 from engine.settings import Settings
+from loadtests import cpu
 from loadtests.serving import answers
 from loadtests.wire import Request
 from payments.handlers import HANDLERS
@@ -156,6 +157,17 @@ class Stage:
         self.stop_workers()
         if self._api:
             self._api.stop(15)
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """CPU that each role has taken since its start."""
+        pids: dict[str, list[int | None]] = {
+            "API": [self._api.pid if self._api else None],
+            "workers": [role.pid for role in self._workers],
+            "Redis": [self.valkey.pid],
+            "Postgres": [self.postgres.pid],
+            "stand-in": [self.stand_in.pid],
+        }
+        return {role: cpu.seconds(pid for pid in own if pid) for role, own in pids.items()}
 
     # -- sales
     def load(self, *, stock: int | Mapping[str, int], ttl_seconds: int = 3600, limit: int | None = 2) -> Sale:
