@@ -3,35 +3,36 @@
 from collections.abc import Iterable
 
 import msgspec
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, select, text
 
 from engine import shapes
 from persistence import orders
-from persistence.tables import order_changes, order_feed
+from persistence.tables import order_changes
 
 
 def append(conn: Connection, order_ids: Iterable[str]) -> None:
-    """Say that these orders changed, as they are now. Call it LAST in a transaction: the feed's row stays locked to
-    the commit, which is what puts the positions in the order of the commits.
+    """Say that these orders changed, as they are now. Their rows are locked by this transaction, so that a later
+    position never shows an earlier state. Call it LAST: the feed's row stays locked to the commit, which is what puts
+    the positions in the order of the commits, and everybody who changes an order waits for it.
     """
     changed = list(dict.fromkeys(order_ids))
     if not changed:
         return
-    last = conn.scalar(update(order_feed).values(last=order_feed.c.last + len(changed)).returning(order_feed.c.last))
-    if last is None:
-        raise LookupError("the orders feed has no row: run `flashsale migrate`")
-    # Read under the lock, so that a later position never shows an earlier state.
     found = orders.read_orders(conn, changed)
     if len(found) != len(changed):
         raise LookupError(f"no such order among {changed}")
-    first = last - len(changed) + 1
-    conn.execute(
-        insert(order_changes).values(changed_at=func.clock_timestamp()),
-        [
-            {"position": position, "order_id": order.id, "order": shapes.builtins(order)}
-            for position, order in enumerate(found, start=first)
-        ],
-    )
+    shown = [shapes.encode(order).decode() for order in found]
+    if conn.execute(_APPEND, {"ids": changed, "shown": shown, "count": len(changed)}).rowcount != len(changed):
+        raise LookupError("the orders feed has no row: run `flashsale migrate`")
+
+
+# One statement, so that between the lock and the commit there is nothing that somebody waits for.
+_APPEND = text("""
+    WITH feed AS (UPDATE order_feed SET last = last + CAST(:count AS bigint) RETURNING last)
+    INSERT INTO order_changes (position, order_id, "order", changed_at)
+    SELECT feed.last - CAST(:count AS bigint) + new.nth, new.id, CAST(new.shown AS jsonb), clock_timestamp()
+    FROM feed, unnest(CAST(:ids AS text[]), CAST(:shown AS text[])) WITH ORDINALITY AS new (id, shown, nth)
+""")
 
 
 def read(conn: Connection, after: int, limit: int) -> list[shapes.OrderChange]:

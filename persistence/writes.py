@@ -2,7 +2,7 @@
 transaction.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -218,6 +218,7 @@ def write_orders(conn: Connection, sale_id: str, projection: Projection) -> None
     """Orders begin with a check-out (unless the API was faster) and end here, and nowhere else."""
     new = [orders.NewOrder(token, record, at_ms) for token, (record, at_ms) in projection.checked_out.items()]
     changed = orders.insert_orders(conn, sale_id, new)
+    _lock_orders(conn, sale_id, {*projection.orders, *(token for each in projection.restocks for token in each.holds)})
     for restock in projection.restocks:
         changed += _write_restock(conn, sale_id, restock)
     decided = sorted(projection.orders.items(), key=lambda item: item[1])
@@ -232,7 +233,16 @@ def write_orders(conn: Connection, sale_id: str, projection: Projection) -> None
         feed.append(conn, list(dict.fromkeys(changed)))
 
 
-def _order_ids(sale_id: str, tokens: Sequence[str]) -> list[str]:
+def _lock_orders(conn: Connection, sale_id: str, tokens: Collection[str]) -> None:
+    """In the order of their ids, as everybody does who locks several: then nobody locks anybody out."""
+    if tokens:
+        conn.execute(
+            text("SELECT FROM orders WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"),
+            {"ids": _order_ids(sale_id, tokens)},
+        )
+
+
+def _order_ids(sale_id: str, tokens: Iterable[str]) -> list[str]:
     return sorted(ids.order_id(sale_id, token) for token in tokens)
 
 
