@@ -25,6 +25,9 @@ from engine.records import (
 RECLAIM_MAX = 400
 """Overdue holds that one batch of holds may end: about 3 ms of Redis's time."""
 
+SETTLE_MAX = 1000
+"""Holds that one call settles: one event carries them all, and Lua's stack has room for 8,000 values."""
+
 
 class HoldRequest(msgspec.Struct, frozen=True, gc=False):
     """Units that a customer wants: ``lines`` as (product, qty), each product once, at least one line."""
@@ -175,9 +178,28 @@ def checkout(sale_id: str, token: str, products: Sequence[str], checkout_id: str
     return command("checkout", sale_id, _read_hold_change, products, token=token, checkout=checkout_id)
 
 
-def settle(sale_id: str, token: str, products: Sequence[str]) -> Command[HoldChange]:
-    """The money is authorised: ``settled``, or ``replayed`` where it was before."""
-    return command("settle", sale_id, _read_hold_change, products, token=token)
+def settle(sale_id: str, tokens: Sequence[str], products: Sequence[str]) -> Command[list[HoldChange]]:
+    """The money of these holds is authorised: each is ``settled``, or ``replayed`` where it was before. The answers are
+    in the order of the tokens.
+    """
+    if len(tokens) > SETTLE_MAX:
+        raise ValueError(f"{SETTLE_MAX} holds are settled at once at most")
+    return Command(
+        lua.script("settle"),
+        keys.of_sale(sale_id, products),
+        msgspec.msgpack.encode({"products": products, "tokens": tokens}),
+        lambda raw: _read_settled(raw, len(tokens)),
+    )
+
+
+def _read_settled(raw: list[Any], expected: int) -> list[HoldChange]:
+    if len(raw) - 3 != expected:
+        raise UnknownOutcome(f"settle.lua gave {len(raw) - 3} answers to {expected} tokens")
+    position, now_ms = Position(raw[0], raw[1]), raw[2]
+    return [
+        HoldChange(position, now_ms, outcome("settle", word), unpack(record[0]) if record else None)
+        for word, *record in raw[3:]
+    ]
 
 
 def retake(sale_id: str, token: str) -> Command[HoldChange]:

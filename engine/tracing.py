@@ -124,6 +124,24 @@ def of_order(name: str, order_id: str) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def of_orders(name: str, order_ids: Sequence[str]) -> Iterator[None]:
+    """A span about a set of orders, linked to the trace of each; of one alone, a span in its trace."""
+    if not on:
+        yield
+        return
+    if len(order_ids) == 1:
+        with of_order(name, order_ids[0]):
+            yield
+        return
+    from opentelemetry import trace  # noqa: PLC0415
+    from opentelemetry.context import Context  # noqa: PLC0415
+
+    links = [trace.Link(_context(_order_ids(each))) for each in order_ids[:LINKS_MAX]]
+    with _opened(name, context=Context(), links=links, attributes={"flashsale.orders": len(order_ids)}):
+        yield
+
+
 def here() -> "SpanContext":
     """The current span, for a link to it. Only while on."""
     from opentelemetry import trace  # noqa: PLC0415

@@ -2,7 +2,7 @@
 effect, so a crash anywhere leaves it to the next run.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, wait
 from typing import Final
 
@@ -15,11 +15,12 @@ from engine.outcomes import Outcome
 from payments import records, refunds
 from payments.attempts import create_intent, find_intent
 from payments.context import Context
-from payments.failures import AWAY, describe, trace
+from payments.failures import AWAY, attempted, describe, trace
 from payments.provider import Intent, ProviderRefused
 from payments.records import OrderRecord
-from payments.settle import Applied, Effect, apply_intent, end_mismatched, end_order
-from payments.trail import itself, of_order
+from payments.sets import as_they_end
+from payments.settle import Applied, Effect, apply_intent, apply_intents, end_mismatched, end_order
+from payments.trail import itself, of_order, of_orders
 from persistence.tables import payments
 
 LEASE_SECONDS: Final = 60
@@ -35,11 +36,32 @@ class NotYet(Exception):
 
 
 def run_once(ctx: Context, limit: int, pool: Executor) -> int:
-    """Do what is due, ``limit`` orders at most, side by side in ``pool``. How many were taken up."""
+    """Do what is due, ``limit`` orders at most, side by side in ``pool``; what captures came to is recorded in sets.
+    How many were taken up.
+    """
     with ctx.db.begin() as conn:
         taken = _lease(conn, limit)
-    wait([pool.submit(work, ctx, order_id) for order_id in taken])
+        orders = records.read_all(conn, taken) if taken else {}
+    captures = [order for order in orders.values() if order.due == "capture" and order.intent_id is not None]
+    calls = {pool.submit(_capture_at_provider, ctx, order): order for order in captures}
+    others = [pool.submit(work, ctx, order_id) for order_id in orders.keys() - {order.id for order in captures}]
+    for ended in as_they_end(calls):
+        _record_captures(ctx, ended)
+    wait(others)
     return len(taken)
+
+
+def _record_captures(ctx: Context, ended: Sequence[tuple[OrderRecord, Intent | Exception]]) -> None:
+    captured = [(order, intent) for order, intent in ended if isinstance(intent, Intent)]
+    failed = [(order, error) for order, error in ended if isinstance(error, Exception)]
+    if captured:
+        with of_orders("order.due", [order.id for order, _ in captured]):
+            applied = apply_intents(ctx, [(order.id, intent) for order, intent in captured])
+        failed += [
+            (order, each) for (order, _), each in zip(captured, applied, strict=True) if isinstance(each, Exception)
+        ]
+    for order, error in failed:
+        _fail(ctx, order, error)
 
 
 def _lease(conn: Connection, limit: int) -> list[str]:
@@ -60,6 +82,10 @@ def _lease(conn: Connection, limit: int) -> list[str]:
     return list(conn.scalars(leased))
 
 
+def _id_of(order: OrderRecord) -> str:
+    return order.id
+
+
 @of_order("order.due", itself)
 def work(ctx: Context, order_id: str) -> bool:
     """Do what one order owes; whether it is done. What cannot be done now stays due, later and later."""
@@ -67,19 +93,22 @@ def work(ctx: Context, order_id: str) -> bool:
         order = records.read(conn, order_id)
     if order is None or order.due is None:
         return True
-    try:
-        applied = _DO[order.due](ctx, order)
-    except (*AWAY, NotYet) as error:
-        put_off(ctx, order_id, order.due, describe(error))
-        return False
-    except Exception as error:  # noqa: BLE001 - whatever it is, the others go on and this one comes again
-        log.error("due_failed", order_id=order_id, due=order.due, error=describe(error), trace=trace(error))  # noqa: TRY400 - no locals
-        put_off(ctx, order_id, order.due, describe(error))
+    applied = attempted(_DO[order.due], ctx, order)
+    if isinstance(applied, Exception):
+        _fail(ctx, order, applied)
         return False
     if applied is not None and applied.effect is Effect.LATER:
         put_off(ctx, order_id, order.due, applied.reason)
         return False
     return True
+
+
+def _fail(ctx: Context, order: OrderRecord, error: Exception) -> None:
+    """Whatever it is, the others go on and this one comes again."""
+    assert order.due is not None
+    if not isinstance(error, (*AWAY, NotYet)):
+        log.error("due_failed", order_id=order.id, due=order.due, error=describe(error), trace=trace(error))
+    put_off(ctx, order.id, order.due, describe(error))
 
 
 def put_off(ctx: Context, order_id: str, due: str, why: str) -> None:
@@ -104,13 +133,19 @@ def _create(ctx: Context, order: OrderRecord) -> Applied | None:
 
 
 def _capture(ctx: Context, order: OrderRecord) -> Applied | None:
+    if order.intent_id is None:  # it was made, and whoever made it died before saying so
+        return _find(ctx, order)
+    return apply_intent(ctx, order.id, _capture_at_provider(ctx, order))
+
+
+@of_order("order.due", _id_of)
+def _capture_at_provider(ctx: Context, order: OrderRecord) -> Intent:
     """Only a paid order is captured. The provider arbitrates between this and a cancellation: whoever comes second
     reads why.
     """
-    if order.intent_id is None:  # it was made, and whoever made it died before saying so
-        return _find(ctx, order)
+    assert order.intent_id is not None
     if order.status != "paid":
-        return apply_intent(ctx, order.id, ctx.provider.retrieve_intent(order.intent_id))
+        return ctx.provider.retrieve_intent(order.intent_id)
     key = order.key("capture")
     try:
         intent = ctx.provider.capture_intent(order.intent_id, key)
@@ -121,7 +156,7 @@ def _capture(ctx: Context, order: OrderRecord) -> Applied | None:
                 raise
             intent = ctx.provider.cancel_intent(order.intent_id, f"{key}-lapsed")
     ctx.checkpoint("captured")
-    return apply_intent(ctx, order.id, intent)
+    return intent
 
 
 def _find(ctx: Context, order: OrderRecord) -> Applied | None:
@@ -199,7 +234,7 @@ def _void(ctx: Context, order: OrderRecord) -> Applied | None:
 def _take_back(ctx: Context, order: OrderRecord) -> None:
     """Redis sold what Postgres refused: there it comes back. The order has ended for good, so nobody can pay for it."""
     with ctx.db.connect() as conn:
-        products = records.products(conn, order.id)
+        products = records.products(conn, [order.id])
     answer = run(ctx.redis, commands.cancel(order.sale_id, order.token, products, "released"))
     if answer.outcome in (Outcome.FENCED, Outcome.NO_SALE):
         raise NotYet(f"Redis: {answer.outcome}")

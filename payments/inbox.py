@@ -4,7 +4,7 @@ effect.
 
 import re
 import time
-from concurrent.futures import Executor, wait
+from concurrent.futures import Executor
 from typing import Any, Final
 
 import msgspec
@@ -15,9 +15,9 @@ from sqlalchemy.dialects.postgresql import insert
 
 from payments import records
 from payments.context import Context
+from payments.events import ID_LENGTH_MAX, Done, Ended, Event, Later, Outcome, Parked, PendingOrder, is_provider_id
 from payments.failures import AWAY, describe, trace
-from payments.handlers import HANDLERS, ID_LENGTH_MAX, Done, Event, Later, Parked, PendingOrder, is_provider_id
-from payments.trail import of_order
+from payments.handlers import HANDLERS
 from persistence.refusals import Refusal
 from persistence.tables import webhook_events
 
@@ -130,10 +130,18 @@ def _intent_of(shown: dict[str, Any]) -> str | None:
 
 
 def handle_once(ctx: Context, limit: int, pool: Executor) -> int:
-    """Handle events that are due, ``limit`` at most, side by side in ``pool``. How many were taken up."""
+    """Handle events that are due, ``limit`` at most, in sets, with the provider's answers read side by side in
+    ``pool``. How many were taken up.
+    """
     with ctx.db.begin() as conn:
         taken = _lease(conn, limit)
-    wait([pool.submit(handle, ctx, event) for event in taken])
+    sets: dict[Any, list[Event]] = {}
+    for event in taken:
+        sets.setdefault(HANDLERS[event.type], []).append(event)
+    for handler, events in sets.items():
+        for ended in handler(ctx, events, pool):
+            ctx.checkpoint("event done")
+            _mark(ctx, ended)
     return len(taken)
 
 
@@ -158,49 +166,50 @@ def _lease(conn: Connection, limit: int) -> list[Event]:
     ]
 
 
-def _order_of(event: Event) -> str:
-    metadata = event.shown.get("metadata")
-    found = metadata.get("order_id") if isinstance(metadata, dict) else None
-    return found if isinstance(found, str) else ""
+def _outcome(event: Event, ended: Outcome | Exception) -> Outcome:
+    """What cannot be done now is due again later; what cannot be done is parked."""
+    if not isinstance(ended, Exception):
+        return ended
+    reason = describe(ended)
+    if isinstance(ended, AWAY):
+        return Later(reason)
+    log.error("event_failed", event_id=event.id, type=event.type, error=reason, trace=trace(ended))
+    return Parked(reason) if event.tries >= POISON_TRIES_MAX else Later(reason)
 
 
-@of_order("order.event", _order_of)
-def handle(ctx: Context, event: Event) -> None:
-    """Do what an event means, then mark it. What cannot be done now is due again later; what cannot be done is
-    parked.
-    """
-    try:
-        outcome = HANDLERS[event.type](ctx, event)
-    except AWAY as error:
-        outcome = Later(describe(error))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the others go on and this one comes again
-        log.error("event_failed", event_id=event.id, type=event.type, error=describe(error), trace=trace(error))  # noqa: TRY400 - no locals
-        reason = describe(error)
-        outcome = Parked(reason) if event.tries >= POISON_TRIES_MAX else Later(reason)
-    ctx.checkpoint("event done")
-    _mark(ctx, event, outcome)
-
-
-def _mark(ctx: Context, event: Event, outcome: Done | Later | Parked | PendingOrder) -> None:
+def _mark(ctx: Context, ended: Ended) -> None:
+    """After the effect, never before."""
+    alike: dict[Outcome, list[str]] = {}
+    for event, result in ended:
+        outcome = _outcome(event, result)
+        alike.setdefault(outcome, []).append(event.id)
+        if isinstance(outcome, Parked):
+            log.warning("event_parked", event_id=event.id, type=event.type, reason=outcome.reason)
     row = webhook_events.c
-    pause = func.least(func.power(2, func.least(row.tries, 12) - 1), BACKOFF_MAX_SECONDS) * records.seconds(1)
-    values: dict[str, Any] = {"reason": outcome.reason[:500] or None}
+    with ctx.db.begin() as conn:
+        for outcome, event_ids in alike.items():
+            wanted = update(webhook_events).where(row.id == records.any_of(event_ids), row.handled_at.is_(None))
+            conn.execute(wanted.values(reason=outcome.reason[:500] or None, **_columns(outcome)))
+
+
+def _columns(outcome: Outcome) -> dict[str, Any]:
+    row = webhook_events.c
+    again = func.now() + func.least(
+        func.power(2, func.least(row.tries, 12) - 1), BACKOFF_MAX_SECONDS
+    ) * records.seconds(1)
     match outcome:
         case Done():
-            values |= {"status": "handled", "handled_at": func.now(), "due_at": None}
+            return {"status": "handled", "handled_at": func.now(), "due_at": None}
         case Parked():
-            values |= {"status": "parked", "due_at": None}
-            log.warning("event_parked", event_id=event.id, type=event.type, reason=outcome.reason)
+            return {"status": "parked", "due_at": None}
         case Later():
-            values |= {"due_at": func.now() + pause}
+            return {"due_at": again}
         case PendingOrder():
             too_old = row.received_at < func.now() - records.seconds(PENDING_DAYS * 86_400)
-            values |= {
+            return {
                 "status": case((too_old, "parked"), else_="pending_order"),
-                "due_at": case((too_old, None), else_=func.now() + pause),
+                "due_at": case((too_old, None), else_=again),
             }
-    with ctx.db.begin() as conn:
-        conn.execute(update(webhook_events).where(row.id == event.id, row.handled_at.is_(None)).values(**values))
 
 
 def replay(ctx: Context, pool: Executor, *, pending_only: bool = False) -> int:

@@ -14,7 +14,8 @@ from engine import commands
 from engine.command import run
 from payments import dues, records
 from payments.context import Context
-from payments.handlers import give_back_stray, take_refunds
+from payments.handlers import take_refunds
+from payments.hints import give_back_stray
 from payments.provider import Intent, ProviderRefused
 from payments.settle import Effect, apply_intent
 from persistence import reconcile as stores

@@ -2,13 +2,13 @@
 short time: never while the provider is asked.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Interval, cast, func, literal, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Interval, Select, Text, any_, bindparam, cast, func, literal, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from engine import ids
 from persistence.tables import attempts, order_lines, orders, payments, webhook_events
@@ -80,23 +80,44 @@ _QUERY = select(*_COLUMNS).join(payments, payments.c.order_id == orders.c.id)
 
 
 def read(conn: Connection, order_id: str) -> OrderRecord | None:
-    row = conn.execute(_QUERY.where(orders.c.id == order_id)).one_or_none()
-    return OrderRecord(*tuple(row)) if row else None
+    return read_all(conn, [order_id]).get(order_id)
+
+
+def read_all(conn: Connection, order_ids: Collection[str]) -> dict[str, OrderRecord]:
+    """By the order's id; those that do not exist are left out."""
+    return _read(conn, _QUERY.where(orders.c.id == any_of(order_ids)))
 
 
 def lock(conn: Connection, order_id: str) -> OrderRecord | None:
     """Lock the order's row, and its payment's, until the transaction ends; both are as they are now."""
-    row = conn.execute(_QUERY.where(orders.c.id == order_id).with_for_update()).one_or_none()
-    return OrderRecord(*tuple(row)) if row else None
+    return lock_all(conn, [order_id]).get(order_id)
 
 
-def read_by_intent(conn: Connection, intent_id: str) -> OrderRecord | None:
-    row = conn.execute(_QUERY.where(payments.c.intent_id == intent_id)).one_or_none()
-    return OrderRecord(*tuple(row)) if row else None
+def lock_all(conn: Connection, order_ids: Collection[str]) -> dict[str, OrderRecord]:
+    """The same for several, in the order of their ids, so that two who do so never lock each other out."""
+    return _read(conn, _QUERY.where(orders.c.id == any_of(order_ids)).order_by(orders.c.id).with_for_update())
 
 
-def products(conn: Connection, order_id: str) -> list[str]:
-    return list(conn.scalars(select(order_lines.c.product_id).where(order_lines.c.order_id == order_id)))
+def read_by_intents(conn: Connection, intent_ids: Collection[str]) -> dict[str, OrderRecord]:
+    """By the intent's id."""
+    found = _read(conn, _QUERY.where(payments.c.intent_id == any_of(intent_ids)))
+    return {order.intent_id: order for order in found.values() if order.intent_id}
+
+
+def _read(conn: Connection, query: Select[Any]) -> dict[str, OrderRecord]:
+    return {row.id: OrderRecord(*row) for row in conn.execute(query)}
+
+
+def products(conn: Connection, order_ids: Collection[str]) -> list[str]:
+    """What these orders are about, each product once."""
+    return list(
+        conn.scalars(select(order_lines.c.product_id).distinct().where(order_lines.c.order_id == any_of(order_ids)))
+    )
+
+
+def any_of(values: Collection[str]) -> Any:
+    """For ``column == any_of(values)``: one array, so that the statement is the same however many there are."""
+    return any_(bindparam(None, list(values), ARRAY(Text)))
 
 
 def seconds(count: float) -> Any:
@@ -187,10 +208,10 @@ def renew_key(conn: Connection, order_id: str, attempt: Attempt) -> None:
     )
 
 
-def revive_events(conn: Connection, intent_id: str) -> None:
-    """Events that waited for this intent's order are due now."""
+def revive_events(conn: Connection, intent_ids: Collection[str]) -> None:
+    """Events that waited for these intents' orders are due now."""
     conn.execute(
         update(webhook_events)
-        .where(webhook_events.c.intent_id == intent_id, webhook_events.c.status == "pending_order")
+        .where(webhook_events.c.intent_id == any_of(intent_ids), webhook_events.c.status == "pending_order")
         .values(due_at=func.now())
     )

@@ -1,23 +1,28 @@
-"""What an intent's state means for its order: one table, whoever read the intent and however often.
+"""What an intent's state means for its order: one table, whoever read the intent, however often, and for a single order
+as for a set of them.
 
-The order's row is locked first. A status never goes backwards, and an order that has ended for good never touches
+The orders' rows are locked first. A status never goes backwards, and an order that has ended for good never touches
 Redis again.
 """
 
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
+from typing import Final
 
 from redis.exceptions import RedisError
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from engine import commands
 from engine.command import run
+from engine.commands import HoldChange
 from engine.outcomes import Outcome
 from engine.records import Position
 from payments import records
+from payments.changes import Change, write
 from payments.context import Context
-from payments.failures import describe
+from payments.failures import AWAY, describe
 from payments.provider import Intent
 from payments.records import OrderRecord
 from persistence import feed
@@ -64,55 +69,77 @@ class AttemptResult:
     decline_code: str | None = None
 
 
+class Wish(Enum):
+    """What a change wants that memory alone cannot give."""
+
+    SETTLE = auto()
+    END = auto()
+    VOID = auto()
+
+
 def apply_intent(ctx: Context, order_id: str, intent: Intent, attempt: AttemptResult | None = None) -> Applied:
     """Record an intent as the provider shows it now, and do what it means. Any order, any number of times."""
-    with ctx.db.begin() as conn:
-        order = records.lock(conn, order_id)
-        if order is None:
-            return Applied(Effect.UNKNOWN_ORDER)
-        if order.intent_id not in (None, intent.id):
-            return Applied(Effect.STRAY, f"the order's intent is {order.intent_id}")
-        if attempt:
-            records.close_attempt(conn, order_id, attempt.number, attempt.outcome, attempt.decline_code)
-        if wrong := mismatch(order, intent):
-            _write(conn, order, {**_link(order, intent), "last_error": wrong})
-            return Applied(Effect.MISMATCHED, wrong)
-        recorded = _record(conn, order, intent)
-        ctx.checkpoint("intent recorded")
-        applied = _act(ctx, conn, recorded, intent)
-        ctx.checkpoint("intent applied")
-        if (recorded.intent_id, recorded.payment_status) != (order.intent_id, order.payment_status):
-            feed.append(conn, [order_id])
-    if applied.effect in (Effect.VOID_DUE, Effect.LATER):
-        ctx.wake()
+    [applied] = _apply(ctx, [(order_id, intent)], attempt)
     return applied
+
+
+def apply_intents(ctx: Context, shown: Sequence[tuple[str, Intent]]) -> list[Applied | Exception]:
+    """The same for many intents, each with its order's id, in one transaction and with one script call a sale. Where
+    that fails they are tried by halves, so that what one of them fails with is its own and stands in its place.
+    """
+    try:
+        return list(_apply(ctx, shown))
+    except AWAY as error:
+        return [error] * len(shown)
+    except Exception as error:  # noqa: BLE001 - it is told by whoever handles it
+        if len(shown) == 1:
+            return [error]
+    half = len(shown) // 2
+    return apply_intents(ctx, shown[:half]) + apply_intents(ctx, shown[half:])
+
+
+def _apply(ctx: Context, shown: Sequence[tuple[str, Intent]], attempt: AttemptResult | None = None) -> list[Applied]:
+    """In turn where several are of the same order. ``attempt`` is of each of them."""
+    with ctx.db.begin() as conn:
+        locked = records.lock_all(conn, {order_id for order_id, _ in shown})
+        changes = {order_id: Change(order) for order_id, order in locked.items()}
+        decided = [_decide(changes.get(order_id), intent) for order_id, intent in shown]
+        if attempt:
+            for (order_id, _), applied in zip(shown, decided, strict=True):
+                if not (isinstance(applied, Applied) and applied.effect in (Effect.UNKNOWN_ORDER, Effect.STRAY)):
+                    records.close_attempt(conn, order_id, attempt.number, attempt.outcome, attempt.decline_code)
+        write(conn, changes.values())
+        ctx.checkpoint("intent recorded")
+        wishes = [(changes.get(order_id), each) for (order_id, _), each in zip(shown, decided, strict=True)]
+        done = _carry_out(ctx, conn, wishes)
+        ctx.checkpoint("intent applied")
+        write(conn, changes.values())
+        feed.append(conn, [order_id for order_id, change in changes.items() if change.is_news])
+    if any(applied.effect in (Effect.VOID_DUE, Effect.LATER) for applied in done):
+        ctx.wake()
+    return done
 
 
 def end_order(ctx: Context, order_id: str) -> Applied:
     """Bring back the units of an order whose intent is cancelled or never was. Done before: nothing."""
-    with ctx.db.begin() as conn:
-        order = records.lock(conn, order_id)
-        if order is None:
+    with _change(ctx, order_id) as (conn, change):
+        if change is None:
             return Applied(Effect.UNKNOWN_ORDER)
-        if order.status == "cancelled":
-            records.owe_nothing(conn, order_id)
+        if change.order.status == "cancelled":
+            change.owe_nothing()
             return Applied(Effect.RECORDED)
-        return _end(ctx, conn, order)
+        return _end(ctx, conn, change)
 
 
 def end_mismatched(ctx: Context, order_id: str, intent: Intent) -> Applied:
     """End an order that was paid with another amount than asked for: its units come back and so does the money."""
-    with ctx.db.begin() as conn:
-        order = records.lock(conn, order_id)
-        if order is None or order.status != "pending_payment":
+    with _change(ctx, order_id) as (conn, change):
+        if change is None or change.order.status != "pending_payment":
             return Applied(Effect.RECORDED)
-        ended = _end(ctx, conn, order)
+        ended = _end(ctx, conn, change)
         if ended.effect is Effect.ENDED:
-            records.write_payment(
-                conn, order_id, status=intent.status, captured=min(intent.amount_received, order.total)
-            )
-            _void(conn, order, "late")
-            feed.append(conn, [order_id])
+            change.note(payment_status=intent.status, captured=min(intent.amount_received, change.order.total))
+            _void(conn, change, "late")
         return ended
 
 
@@ -120,14 +147,25 @@ def release_unasked(ctx: Context, order_id: str) -> Applied:
     """The provider has been silent for too long: the units come back. What is due at the provider stays due, and
     money that it tells of later is late money.
     """
+    with _change(ctx, order_id) as (conn, change):
+        if change is None or change.order.status != "pending_payment" or change.order.ended_for_good:
+            return Applied(Effect.RECORDED)
+        ended = _end(ctx, conn, change)
+        if ended.effect is Effect.ENDED:
+            change.owe("cancel", 1)
+        return ended
+
+
+@contextmanager
+def _change(ctx: Context, order_id: str) -> Iterator[tuple[Connection, Change | None]]:
+    """One order, locked; what becomes of it in the block is written at its end."""
     with ctx.db.begin() as conn:
         order = records.lock(conn, order_id)
-        if order is None or order.status != "pending_payment" or order.ended_for_good:
-            return Applied(Effect.RECORDED)
-        ended = _end(ctx, conn, order)
-        if ended.effect is Effect.ENDED:
-            records.owe(conn, order_id, "cancel", 1)
-        return ended
+        change = Change(order) if order else None
+        yield conn, change
+        if change is not None:
+            write(conn, [change])
+            feed.append(conn, [order_id] if change.is_news else [])
 
 
 def mismatch(order: OrderRecord, intent: Intent) -> str:
@@ -144,103 +182,135 @@ def mismatch(order: OrderRecord, intent: Intent) -> str:
     return ""
 
 
-def _link(order: OrderRecord, intent: Intent) -> dict[str, Any]:
-    """What is new about an intent that the order did not have yet."""
-    if order.intent_id is not None:
-        return {}
-    return {"intent_id": intent.id, "client_secret": intent.client_secret}
+def _decide(change: Change | None, intent: Intent) -> Applied | Wish:
+    """Record the intent in the order, and say what it means."""
+    if change is None:
+        return Applied(Effect.UNKNOWN_ORDER)
+    order = change.order
+    if order.intent_id not in (None, intent.id):
+        return Applied(Effect.STRAY, f"the order's intent is {order.intent_id}")
+    if order.intent_id is None:
+        change.link(intent.id, intent.client_secret)
+    if wrong := mismatch(order, intent):
+        change.blame(wrong)
+        return Applied(Effect.MISMATCHED, wrong)
+    _record(change, intent)
+    return _meaning(change, intent)
 
 
-def _record(conn: Connection, order: OrderRecord, intent: Intent) -> OrderRecord:
-    """Write the intent's state, which never goes backwards; the order as it is then."""
-    values = _link(order, intent)
+def _record(change: Change, intent: Intent) -> None:
+    """The intent's state, which never goes backwards."""
+    order = change.order
     if order.due == "create":
-        values |= records.NOTHING_DUE
+        change.owe_nothing()
     before, after = RANK.get(order.payment_status, 0), RANK.get(intent.status, 0)
     if after > before or (after == before and before < RANK["succeeded"]):
         if intent.status != order.payment_status:
-            values["status"] = intent.status
+            change.note(payment_status=intent.status)
         if intent.authorised and order.authorised_at is None:
-            values["authorised_at"] = func.now()
+            change.authorise()
     if intent.status == "succeeded" and intent.amount_received > order.captured:
-        values["captured"] = min(intent.amount_received, order.total)
-    return _write(conn, order, values)
+        change.note(captured=min(intent.amount_received, order.total))
 
 
-def _write(conn: Connection, order: OrderRecord, values: dict[str, Any]) -> OrderRecord:
-    if values:
-        records.write_payment(conn, order.id, **values)
-    if "intent_id" in values:
-        records.revive_events(conn, values["intent_id"])
-    return replace(
-        order,
-        intent_id=values.get("intent_id", order.intent_id),
-        payment_status=values.get("status", order.payment_status),
-        captured=values.get("captured", order.captured),
-        due=values.get("due", order.due),
-    )
-
-
-def _act(ctx: Context, conn: Connection, order: OrderRecord, intent: Intent) -> Applied:
-    status = intent.status
+def _meaning(change: Change, intent: Intent) -> Applied | Wish:
+    """The table of what an intent's state means for its order."""
+    order, status = change.order, intent.status
     if RANK.get(status, 0) < RANK.get(order.payment_status, 0):
         return Applied(Effect.RECORDED, "seen before")
     if order.status == "cancelled" or order.ended_for_good:
-        return _after_the_end(ctx, conn, order, intent)
+        return _after_the_end(change, intent)
     if order.status == "pending_payment" and intent.authorised:
         if order.ended_because == "asked" and order.due == "cancel" and status == "requires_capture":
             return Applied(Effect.RECORDED, "its cancellation goes on")
-        return _settle(ctx, conn, order)
+        return Wish.SETTLE
     if status == "canceled" and order.captured == 0:
-        return _end(ctx, conn, order)
+        return Wish.END
     if order.status != "pending_payment":
         if status == "requires_capture" and order.due is None:
-            records.owe(conn, order.id, "capture")
+            change.owe("capture")
         elif status == "succeeded" and order.due is not None:
-            records.owe_nothing(conn, order.id)
-            records.write_reason(conn, order.id, None)
+            change.owe_nothing()
+            change.give_reason(None)
     return Applied(Effect.RECORDED)
 
 
-def _after_the_end(ctx: Context, conn: Connection, order: OrderRecord, intent: Intent) -> Applied:
+def _after_the_end(change: Change, intent: Intent) -> Applied | Wish:
+    order = change.order
     if intent.status == "canceled":
         if order.due not in (None, "release") or (order.due and order.status == "cancelled"):
-            records.owe_nothing(conn, order.id)
+            change.owe_nothing()
         return Applied(Effect.RECORDED)
     if not intent.authorised:
         if order.due is None:
-            records.owe(conn, order.id, "cancel")  # nobody may still pay it
+            change.owe("cancel")  # nobody may still pay it
         return Applied(Effect.RECORDED)
-    if order.ended_for_good:
-        return _void(conn, order, order.ended_because or "late")
-    return _settle(ctx, conn, order)
+    return Wish.VOID if order.ended_for_good else Wish.SETTLE
 
 
-def _settle(ctx: Context, conn: Connection, order: OrderRecord) -> Applied:
+def _carry_out(
+    ctx: Context, conn: Connection, decided: Sequence[tuple[Change | None, Applied | Wish]]
+) -> list[Applied]:
+    """Do what is wished for: who settles, together."""
+    settled = _settle(ctx, conn, [change for change, wish in decided if change and wish is Wish.SETTLE])
+    done = []
+    for change, wish in decided:
+        if isinstance(wish, Applied):
+            done.append(wish)
+            continue
+        assert change is not None
+        match wish:
+            case Wish.SETTLE:
+                done.append(settled[change.order.id])
+            case Wish.END:
+                done.append(_end(ctx, conn, change))
+            case Wish.VOID:
+                done.append(_void(conn, change, change.order.ended_because or "late"))
+    return done
+
+
+def _settle(ctx: Context, conn: Connection, changes: Sequence[Change]) -> dict[str, Applied]:
     """The money is there: the units become sold, taken again where the hold ran out; else the money goes back."""
-    try:
-        answer = run(ctx.redis, commands.settle(order.sale_id, order.token, records.products(conn, order.id)))
-        if answer.outcome is Outcome.EXPIRED:
-            ctx.checkpoint("late money")
+    of_sale: dict[str, dict[str, Change]] = {}
+    for change in changes:
+        of_sale.setdefault(change.order.sale_id, {})[change.order.id] = change
+    done: dict[str, Applied] = {}
+    for sale_id, group in of_sale.items():
+        tokens = [change.order.token for change in group.values()]
+        try:
+            answers = run(ctx.redis, commands.settle(sale_id, tokens, records.products(conn, group)))
+        except RedisError as error:
+            done |= dict.fromkeys(group, Applied(Effect.LATER, describe(error)))
+            continue
+        for (order_id, change), answer in zip(group.items(), answers, strict=True):
+            done[order_id] = _settled(ctx, conn, change, answer)
+    return done
+
+
+def _settled(ctx: Context, conn: Connection, change: Change, answer: HoldChange) -> Applied:
+    order = change.order
+    if answer.outcome is Outcome.EXPIRED:
+        ctx.checkpoint("late money")
+        try:
             answer = run(ctx.redis, commands.retake(order.sale_id, order.token))
-    except RedisError as error:
-        return Applied(Effect.LATER, describe(error))
+        except RedisError as error:
+            return Applied(Effect.LATER, describe(error))
     ctx.checkpoint("settled in redis")
     match answer.outcome:
         case Outcome.SETTLED | Outcome.RETAKEN | Outcome.REPLAYED:
             if order.due == "cancel":  # its deadline had begun to end it
-                records.owe_nothing(conn, order.id)
+                change.owe_nothing()
             if order.ended_because and order.status == "pending_payment":
-                records.write_reason(conn, order.id, None)
+                change.give_reason(None)
             return Applied(Effect.SETTLED, position=answer.position)
         case Outcome.NO_HOLD | Outcome.NO_SALE | Outcome.FENCED:
             if _is_history(conn, order):
-                return _void(conn, order, "late")
+                return _void(conn, change, "late")
             return Applied(Effect.LATER, f"Redis: {answer.outcome}")
         case Outcome.RELEASED:
-            return _void(conn, order, order.ended_because or "asked")
+            return _void(conn, change, order.ended_because or "asked")
         case _:
-            return _void(conn, order, "late")
+            return _void(conn, change, "late")
 
 
 def _is_history(conn: Connection, order: OrderRecord) -> bool:
@@ -250,13 +320,14 @@ def _is_history(conn: Connection, order: OrderRecord) -> bool:
     return retired is not None or status in ("released", "expired")
 
 
-def _void(conn: Connection, order: OrderRecord, because: str) -> Applied:
+def _void(conn: Connection, change: Change, because: str) -> Applied:
     """Record that the money goes back, once."""
+    order = change.order
     if order.ended_because != because:
-        records.write_reason(conn, order.id, because)
+        change.give_reason(because)
     given_back = conn.scalar(select(refunds.c.id).where(refunds.c.id == void_refund_id(order)))
     if order.due != "void" and given_back is None:
-        records.owe(conn, order.id, "void")
+        change.owe("void")
     return Applied(Effect.VOID_DUE, because)
 
 
@@ -265,27 +336,28 @@ def void_refund_id(order: OrderRecord) -> str:
     return f"refund_{order.sale_id}_{order.token}"
 
 
-def _end(ctx: Context, conn: Connection, order: OrderRecord) -> Applied:
+def _end(ctx: Context, conn: Connection, change: Change) -> Applied:
     """The intent is gone, so the units come back. Where Redis cannot say so now, that is due."""
+    order = change.order
     because = order.ended_because or "lapsed"
     if order.ended_because is None:
-        records.write_reason(conn, order.id, because)
+        change.give_reason(because)
     ending = "expired" if because == "expired" else "released"
-    call = commands.cancel(order.sale_id, order.token, records.products(conn, order.id), ending)
+    call = commands.cancel(order.sale_id, order.token, records.products(conn, [order.id]), ending)
     try:
         answer = run(ctx.redis, call)
     except RedisError as error:
-        return _end_later(conn, order, describe(error))
+        return _end_later(change, describe(error))
     ctx.checkpoint("released in redis")
     if answer.outcome in (Outcome.NO_HOLD, Outcome.NO_SALE, Outcome.FENCED) and not _is_history(conn, order):
-        return _end_later(conn, order, f"Redis: {answer.outcome}")
+        return _end_later(change, f"Redis: {answer.outcome}")
     if order.due is not None:
-        records.owe_nothing(conn, order.id)
+        change.owe_nothing()
     return Applied(Effect.ENDED, because, answer.position)
 
 
-def _end_later(conn: Connection, order: OrderRecord, why: str) -> Applied:
+def _end_later(change: Change, why: str) -> Applied:
     """The units are owed to Redis. Where they were already, whoever works on what is due puts it off."""
-    if order.due != "release":
-        records.owe(conn, order.id, "release", 1)
+    if change.order.due != "release":
+        change.owe("release", 1)
     return Applied(Effect.LATER, why)

@@ -1,6 +1,7 @@
 """What is done about an order leaves its trail: its ids stand in every log line, and its spans in its own trace."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -40,3 +41,16 @@ def of_order(
         return call
 
     return decorate
+
+
+@contextmanager
+def of_orders(name: str, order_ids: Sequence[str]) -> Iterator[None]:
+    """For what is done about a set of orders at once. A set of one is that order's own."""
+    if len(order_ids) == 1:
+        [order_id] = order_ids
+        parsed = ids.parse("order", order_id)
+        bound = {"order_id": order_id} | ({"sale_id": parsed[0]} if parsed else {})
+    else:
+        bound = {"orders": str(len(order_ids))}
+    with structlog.contextvars.bound_contextvars(**bound), tracing.of_orders(name, order_ids):
+        yield

@@ -69,7 +69,8 @@ class SaleUnderTest:
         """A hold that was checked out and settled; its token."""
         token = self.hold(customer, **lines)
         assert self.checkout(token).outcome is Outcome.PAYING
-        assert self.run(commands.settle(self.id, token, self.products)).outcome is Outcome.SETTLED
+        [settled] = self.run(commands.settle(self.id, [token], self.products))
+        assert settled.outcome is Outcome.SETTLED
         return token
 
     def show(self) -> Shown:

@@ -10,7 +10,8 @@ from tests.sales import SaleUnderTest
 
 
 def settle(sale: SaleUnderTest, token: str) -> Outcome:
-    return sale.run(commands.settle(sale.id, token, sale.products)).outcome
+    [change] = sale.run(commands.settle(sale.id, [token], sale.products))
+    return change.outcome
 
 
 def release(sale: SaleUnderTest, token: str) -> Outcome:
@@ -98,6 +99,35 @@ class TestSettle:
         sale.run(commands.expire(sale.id, sale.products, 10))
         assert settle(sale, expired) is Outcome.EXPIRED
         assert settle(sale, released) is Outcome.RELEASED
+
+    def test_many_at_once_each_by_itself_and_with_one_event(self, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=9, sock=9)
+        sold, ended = sale.pay("ann", sneaker=1), sale.hold("bob", sneaker=1)
+        release(sale, ended)
+        first, second = sale.hold("cid", sneaker=1, sock=2), sale.hold("dan", sock=1)
+        sale.checkout(first)
+        nobody = ids.new_token()
+        before = sale.show().position
+        tokens = [first, sold, nobody, ended, second, first]
+        changes = sale.run(commands.settle(sale.id, tokens, sale.products))
+        assert [change.outcome for change in changes] == [
+            Outcome.SETTLED, Outcome.REPLAYED, Outcome.NO_HOLD, Outcome.RELEASED, Outcome.SETTLED, Outcome.REPLAYED,
+        ]  # fmt: skip
+        assert [change.hold and change.hold.customer for change in changes] == ["cid", "ann", None, "bob", "dan", "cid"]
+        [event] = [each for each in sale.events() if each.position > before]
+        assert (event.kind, list(event.holds)) == (Kind.SETTLED, [first, second])
+        assert {change.position for change in changes} == {event.position}
+        assert sale.counters("sneaker") == (9, 7, 0, 2)
+        assert sale.counters("sock") == (9, 6, 0, 3)
+
+    def test_as_many_as_may_be(self, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=commands.SETTLE_MAX)
+        requests = [sale.request(f"customer-{number}", sneaker=1) for number in range(commands.SETTLE_MAX)]
+        sale.hold_all(*requests)
+        changes = sale.run(commands.settle(sale.id, [each.token for each in requests], sale.products))
+        assert {change.outcome for change in changes} == {Outcome.SETTLED}
+        with pytest.raises(ValueError, match="at once at most"):
+            commands.settle(sale.id, ["x"] * (commands.SETTLE_MAX + 1), [])
 
 
 class TestRelease:

@@ -84,7 +84,8 @@ def test_an_empty_redis_comes_back_as_it_was(db: Engine, sale: SaleUnderTest) ->
     assert seen(db, sale) is Lineage.INTACT
     assert sale.client.hget(keys.PRODUCTS, "sneaker") == b"bf"
     sale.hold("new", sneaker=1)
-    assert sale.run(commands.settle(sale.id, tokens["paying"], sale.products)).outcome is Outcome.SETTLED
+    [settled] = sale.run(commands.settle(sale.id, [tokens["paying"]], sale.products))
+    assert settled.outcome is Outcome.SETTLED
     assert sale.run(commands.restock(sale.id, tokens["sold"], "refund-1", [("sneaker", 1)])).outcome is Outcome.REPLAYED
     drain(db, sale)
     agree(db, sale)
@@ -175,7 +176,8 @@ def test_an_order_whose_hold_was_lost_gets_its_units_if_they_fit(db: Engine, sal
     assert (rebuilt.paying, rebuilt.expired) == ((1, 0) if fits else (1, 1))
     assert sale.status(token) == ("paying" if fits else "expired")
     if fits:
-        assert sale.run(commands.settle(sale.id, token, sale.products)).outcome is Outcome.SETTLED
+        [settled] = sale.run(commands.settle(sale.id, [token], sale.products))
+        assert settled.outcome is Outcome.SETTLED
     drain(db, sale)
     assert rows(db, "SELECT status FROM orders") == [("paid" if fits else "cancelled",)]
     if fits:

@@ -14,7 +14,6 @@ from sqlalchemy import text
 
 from engine import commands, ids, keys
 from engine.command import Command, run
-from engine.commands import HoldChange
 from engine.outcomes import Outcome
 from persistence import reconcile as reconciling
 from persistence.drain import drain_once, drain_to
@@ -260,7 +259,8 @@ def test_a_hold_that_the_last_guard_refused_is_no_drift(shop: Shop, sale: SaleUn
         conn.execute(text("UPDATE ledger SET qty = 3, to_after = 3 WHERE kind = 'loaded' AND product_id = 'sneaker'"))
     sale.client.hset(keys.stock("bf"), mapping={"sneaker:total": 3, "sneaker:available": -3})
     bob = token_of(shop, "bob")
-    assert sale.run(commands.settle("bf", bob, sale.products)).outcome is Outcome.SETTLED
+    [settled] = sale.run(commands.settle("bf", [bob], sale.products))
+    assert settled.outcome is Outcome.SETTLED
 
     assert compare(shop).consistent
     drain(shop, sale)
@@ -363,11 +363,11 @@ def buy_something(shop: Shop, rng: random.Random) -> None:
     if answer.outcome is not Outcome.HELD:
         return
     checkout = commands.checkout("bf", token, names, "first")
-    settle = commands.settle("bf", token, names)
+    settle = commands.settle("bf", [token], names)
     restock = commands.restock("bf", token, f"refund_{token}", [(lines[0][0], 1)])
     cancel = commands.cancel("bf", token, names, "expired")
     release = commands.release("bf", token, names)
-    lives: list[list[Command[HoldChange]]] = [
+    lives: list[list[Command[Any]]] = [
         [],
         [release],
         [checkout],

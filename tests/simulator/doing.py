@@ -78,9 +78,10 @@ class Simulation(World):
         self.follower.order(of, record, self.model.now)
 
     def _settle(self, step: steps.Settle) -> None:
-        brought = self._brought(step.hold)
-        call = commands.settle(SALE, token(step.hold), brought)
-        self._run_twice(step.again, call, lambda: self.model.settle(token(step.hold), brought))
+        tokens = [token(hold) for hold in step.holds]
+        brought = list(dict.fromkeys(product for hold in step.holds for product in self._brought(hold)))
+        call = commands.settle(SALE, tokens, brought)
+        self._run_twice(step.again, call, lambda: self.model.settle(tokens, brought))
 
     def _release(self, step: steps.Release) -> None:
         brought = self._brought(step.hold)[: step.brought]

@@ -97,7 +97,8 @@ class Generator:
         return steps.Checkout(self._a_hold(model, "held"), self._random.randrange(2), self._again())
 
     def _settle(self, model: Model) -> Step:
-        return steps.Settle(self._a_hold(model, "paying", "paying", "held"), self._again())
+        count = self._random.choice((1, 1, 2, 4))
+        return steps.Settle(tuple(self._a_hold(model, "paying", "held") for _ in range(count)), self._again())
 
     def _release(self, model: Model) -> Step:
         brought = self._random.choice((9, 9, 1))

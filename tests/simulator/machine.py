@@ -52,9 +52,9 @@ class SaleMachine(RuleBasedStateMachine):
     def checkout(self, hold: int, request: int, again: bool) -> None:
         self.simulation.apply(steps.Checkout(hold, request, again))
 
-    @rule(hold=holds, again=again)
-    def settle(self, hold: int, again: bool) -> None:
-        self.simulation.apply(steps.Settle(hold, again))
+    @rule(of=st.lists(holds, min_size=1, max_size=4).map(tuple), again=again)
+    def settle(self, of: tuple[int, ...], again: bool) -> None:
+        self.simulation.apply(steps.Settle(of, again))
 
     @rule(hold=holds, brought=st.sampled_from((9, 1)), again=again)
     def release(self, hold: int, brought: int, again: bool) -> None:

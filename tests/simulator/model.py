@@ -52,15 +52,22 @@ class Model(Operations):
         self._become(token, "paying", Kind.PAYING, brought, pay_by_ms=pay_by, checkout=checkout)
         return self._change(Outcome.PAYING, token)
 
-    def settle(self, token: str, brought: Iterable[str]) -> HoldChange:
+    def settle(self, tokens: Sequence[str], brought: Sequence[str]) -> list[HoldChange]:
+        settled: list[str] = []
+        decided = [self._settle(token, brought, settled) for token in tokens]
+        self.emit_holds(Kind.SETTLED, settled)
+        return [self._change(*each) for each in decided]
+
+    def _settle(self, token: str, brought: Sequence[str], settled: list[str]) -> tuple[Outcome, str]:
         record = self.holds.get(token)
         if refusal := self.shut() or (None if record else Outcome.NO_HOLD):
-            return self._change(refusal)
+            return refusal, ""
         assert record
         if record.status in ("sold", "released", "expired"):
-            return self._change(Outcome.REPLAYED if record.status == "sold" else Outcome(record.status), token)
-        self._become(token, "sold", Kind.SETTLED, brought)
-        return self._change(Outcome.SETTLED, token)
+            return Outcome.REPLAYED if record.status == "sold" else Outcome(record.status), token
+        self.put(token, replace(record, status="sold"), brought)
+        settled.append(token)
+        return Outcome.SETTLED, token
 
     def release(self, token: str, brought: Iterable[str]) -> HoldChange:
         record = self.holds.get(token)

@@ -173,10 +173,13 @@ SETTLE: Final = _of(
     ("if record[STATUS] == 'sold' then", "if false then", "sold twice"),
     ("if record[STATUS] == 'released' then", "if false then", "a released hold is sold"),
     ("if record[STATUS] == 'expired' then", "if false then", "an expired hold is sold"),
-    ("become(arg.token, record, 'sold')", "become(arg.token, record, 'paying')", "paid and not sold"),
-    ("emit_holds('settled', {arg.token})\n", "", "a sale has no event"),
+    ("become(token, record, 'sold')", "become(token, record, 'paying')", "paid and not sold"),
+    ("emit_holds('settled', settled)\n", "", "a sale has no event"),
     ("emit_holds('settled',", "emit_holds('paying',", "a sale has another event"),
-    ("if fenced then return answer('fenced') end\n", "", "a fenced sale settles"),
+    ("  settled[#settled + 1] = token\n", "  settled = {token}\n", "of a set only the last has an event"),
+    ("if fenced then return {'fenced'} end\n", "", "a fenced sale settles"),
+    ("answers[i] = settle(token)", "answers[i] = answers[1] or settle(token)", "a set gets the first one's answer"),
+    ("commit()\n", "", "nothing is written"),
 )
 
 RELEASE: Final = _of(

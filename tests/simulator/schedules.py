@@ -49,7 +49,7 @@ BY_HAND: Final[dict[str, Schedule]] = {
         Cancel(0, "expired"),
         _take(4, (0, 1)),
         Retake(0),
-        Settle(4),
+        Settle((4,)),
         Retake(0),
     ],
     "late money in every state of the sale": [
@@ -70,7 +70,7 @@ BY_HAND: Final[dict[str, Schedule]] = {
     "three refunds of one line": [
         Load(((0, 9, 3, 0), (1, 9, 0, 0))),
         _take(0, (0, 3), (1, 2)),
-        Settle(0),
+        Settle((0,)),
         Restock(0, 0, ((0, 1),), again=True),
         Restock(0, 1, ((0, 1), (1, 1)), again=True),
         Restock(0, 2, ((0, 2),)),
@@ -110,13 +110,13 @@ BY_HAND: Final[dict[str, Schedule]] = {
         Rebuild(batch=1, stops_after=3),
         _take(3, (0, 1)),
         Rebuild(),
-        Settle(1),
+        Settle((1,)),
         Drain(500),
     ],
     "what was paid without its check-out is not checked out again": [
         Load(((0, 9, 0, 0),)),
         _take(0, (0, 1)),
-        Settle(0),
+        Settle((0,)),
         Checkout(0, 0),
         _take(1, (0, 1)),
         Cancel(1, "expired"),

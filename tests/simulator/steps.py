@@ -50,7 +50,7 @@ class Checkout(Step, frozen=True):
 
 
 class Settle(Step, frozen=True):
-    hold: int
+    holds: tuple[int, ...]
     again: bool = False
 
 

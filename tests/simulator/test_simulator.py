@@ -84,7 +84,7 @@ def test_the_schedules_meet_every_answer_of_every_script(simulation: Simulation)
 def test_a_failure_is_cut_down_and_found_again_by_its_seed(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Model, "settle", lambda self, *_: self._change(Outcome.NO_HOLD))
+    monkeypatch.setattr(Model, "settle", lambda self, tokens, _: [self._change(Outcome.NO_HOLD)] * len(tokens))
     done = run(simulation, 5, steps=5_000)
     assert done.failure
     assert len(done.failure.schedule) <= 3
