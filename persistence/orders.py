@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Text, any_, bindparam, select, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Connection, text
 
 from engine import ids, shapes
 from engine.records import HoldRecord
 from engine.shapes import Money
-from persistence.tables import order_lines, orders, payments
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,24 +121,20 @@ def read_orders(conn: Connection, order_ids: Sequence[str]) -> list[shapes.Order
     """Orders as the API shows them, in the order of their ids as given; those that do not exist are left out."""
     if not order_ids:
         return []
-    rows = conn.execute(
-        select(
-            orders,
-            payments.c.provider,
-            payments.c.intent_id,
-            payments.c.client_secret,
-            payments.c.status.label("payment_status"),
-            payments.c.refunded,
-        )
-        .join(payments, payments.c.order_id == orders.c.id)
-        .where(orders.c.id == _any(order_ids))
-    )
-    lines = _read_lines(conn, order_ids)
-    found = {row.id: _order(row, lines.get(row.id, [])) for row in rows}
+    found = {row.id: _order(row) for row in conn.execute(_READ_ORDERS, {"ids": list(order_ids)})}
     return [found[order_id] for order_id in dict.fromkeys(order_ids) if order_id in found]
 
 
-def _order(row: Any, lines: list[Any]) -> shapes.Order:
+_READ_ORDERS = text(
+    "SELECT o.id, o.hold_id, o.sale_id, o.customer_id, o.status, o.currency, o.total, o.metadata, o.created_at,"
+    " p.provider, p.intent_id, p.client_secret, p.status AS payment_status, p.refunded,"
+    " (SELECT coalesce(json_agg(json_build_array(product_id, name, qty, unit_price) ORDER BY position), '[]')"
+    " FROM order_lines WHERE order_id = o.id) AS lines"
+    " FROM orders o JOIN payments p ON p.order_id = o.id WHERE o.id = ANY(CAST(:ids AS text[]))"
+)
+
+
+def _order(row: Any) -> shapes.Order:
     return shapes.Order(
         id=row.id,
         hold_id=row.hold_id,
@@ -148,8 +142,8 @@ def _order(row: Any, lines: list[Any]) -> shapes.Order:
         customer_id=row.customer_id,
         status=row.status,
         lines=[
-            shapes.OrderLine(line.product_id, line.name, line.qty, Money(line.unit_price, row.currency))
-            for line in lines
+            shapes.OrderLine(product, name, qty, Money(unit_price, row.currency))
+            for product, name, qty, unit_price in row.lines
         ],
         total=Money(row.total, row.currency),
         payment=shapes.Payment(row.provider, row.intent_id, row.client_secret, row.payment_status),
@@ -157,20 +151,3 @@ def _order(row: Any, lines: list[Any]) -> shapes.Order:
         metadata=row.metadata,
         created_at=shapes.rfc3339(row.created_at),
     )
-
-
-def _read_lines(conn: Connection, order_ids: Sequence[str]) -> dict[str, list[Any]]:
-    of: dict[str, list[Any]] = {}
-    rows = conn.execute(
-        select(order_lines)
-        .where(order_lines.c.order_id == _any(order_ids))
-        .order_by(order_lines.c.order_id, order_lines.c.position)
-    )
-    for row in rows:
-        of.setdefault(row.order_id, []).append(row)
-    return of
-
-
-def _any(values: Sequence[str]) -> Any:
-    # One array instead of a placeholder a value: the statement's text stays the same and a thousand ids are no matter.
-    return any_(bindparam(None, list(values), ARRAY(Text)))
