@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
-from api import problems, shop, taking
+from api import problems, receiving, shop, taking
 from api.protocol import BoundedHttp
 from api.services import Services
 from api.visits import Visits
@@ -37,12 +37,15 @@ class Express:
     def __init__(self, services: Services, visits: Visits) -> None:
         self.visits = visits
         self._take = Way("POST", "/v1/holds", partial(taking.begin, services))
+        self._receive = Way("POST", "/v1/payments/webhook", partial(receiving.begin, services))
         self._products = shop.Products(services)
 
     def find(self, method: bytes, url: bytes) -> Way | None:
         """The way of a request line, if it has one."""
         if url == b"/v1/holds" and method == b"POST":
             return self._take
+        if url == b"/v1/payments/webhook" and method == b"POST":
+            return self._receive
         if method == b"GET" and (found := _PRODUCT.fullmatch(url)):
             return Way("GET", "/v1/products/{product_id}", partial(self._products.begin, found[1].decode()))
         return None

@@ -4,6 +4,7 @@ Postgres to be up.
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import Final
 
 import sqlalchemy
@@ -15,12 +16,14 @@ from api.metrics import FLUSH_SECONDS, Metrics
 from api.pools import Use
 from api.reads import Reads, Together
 from api.scrape import Scrape
+from api.sets import Sets
 from api.sold_out import SoldOut
 from api.threads import Threads
 from engine import connections, tracing
 from engine.batcher import Batcher
 from engine.settings import Settings
 from engine.tracedbatcher import TracedBatcher
+from payments import inbox
 from payments.context import Context
 from payments.provider import Provider
 from payments.wake import call
@@ -77,6 +80,9 @@ class Services:
             provider=Provider.from_settings(settings, metrics.on_provider),
             settings=settings,
             wake=self.wake,
+        )
+        self.inbox: Sets[inbox.Arrived, bool] = Sets(
+            self.quick, partial(inbox.store, self.payments), queue_max=QUEUE_MAX
         )
         self.scrape = Scrape(
             metrics,
@@ -155,6 +161,7 @@ class Services:
         self._counting.cancel()
         self.scrape.close()
         await self.batcher.close()
+        await self.inbox.close()
         await self.slow.close()
         await self.quick.close()
         await self.redis.aclose()

@@ -67,6 +67,7 @@ class Headers(NamedTuple):
     idempotency_key: bytes | None
     if_none_match: bytes | None
     request_id: bytes | None
+    stripe_signature: bytes | None
 
 
 _READ: Final = {
@@ -76,6 +77,7 @@ _READ: Final = {
     b"idempotency-key": 3,
     b"if-none-match": 4,
     b"x-request-id": 5,
+    b"stripe-signature": 6,
 }
 
 

@@ -4,14 +4,16 @@ effect.
 
 import re
 import time
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import stripe
 import structlog
-from sqlalchemy import Connection, case, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, case, func, select, text, update
+from sqlalchemy.exc import DataError, IntegrityError
 
 from payments import records
 from payments.context import Context
@@ -47,32 +49,74 @@ class _Envelope(msgspec.Struct):
     data: _Data
 
 
-def store(ctx: Context, payload: bytes, signature: str | None) -> bool:
-    """Keep a signed event; whether it is new. Wake the workers after that. Raises ``Refusal``:
-    ``invalid_signature``, and ``validation_error`` (400) for what is signed and yet no event; then nothing is
-    stored.
-    """
-    text = verify(payload, signature, ctx.settings.stripe_webhook_secret)
+class Arrived(NamedTuple):
+    """An event that the provider has signed: what the inbox keeps of it. ``payload`` is JSON."""
+
+    id: str
+    type: str
+    intent_id: str | None
+    payload: str
+
+    @property
+    def is_handled(self) -> bool:
+        """Whether anything is done about events of its type."""
+        return self.type in HANDLERS
+
+
+def read(payload: bytes, signature: str | None, secret: str) -> Arrived:
+    """Raises ``Refusal``: ``invalid_signature``, and ``validation_error`` (400) for what is signed and yet no event."""
+    said = verify(payload, signature, secret)
     try:
-        whole = _without_nul(msgspec.json.decode(text))
+        whole = _without_nul(msgspec.json.decode(said))
         event = msgspec.convert(whole, _Envelope)  # of what is kept, so that whoever reads it finds it so
     except (msgspec.MsgspecError, RecursionError, UnicodeError):
         raise _no_event() from None
     if not 0 < len(event.id) <= ID_LENGTH_MAX:
         raise _no_event()
-    known = event.type in HANDLERS
-    values = {
-        "id": event.id,
-        "type": event.type,
-        "intent_id": _intent_of(event.data.object),
-        "payload": whole,
-        "status": "stored" if known else "ignored",
-        "handled_at": None if known else func.now(),
-        "due_at": func.now() if known else None,
+    return Arrived(event.id, event.type, _intent_of(event.data.object), msgspec.json.encode(whole).decode())
+
+
+def store(ctx: Context, events: Sequence[Arrived]) -> list[bool | Exception]:
+    """Keep events, all in one statement, and wake the workers after that where there is something for them. For each
+    whether it is new, or why it cannot be kept: then the others are. Raises where Postgres is away; then nothing is
+    stored.
+    """
+    try:
+        with ctx.db.begin() as conn:
+            stored = set(conn.scalars(_STORE, _arrays(events)))
+    except (DataError, IntegrityError) as error:
+        if len(events) == 1:
+            return [error]
+        return [kept for each in events for kept in store(ctx, [each])]
+    if any(event.is_handled for event in events if event.id in stored):
+        ctx.wake()
+    new: list[bool | Exception] = []
+    for event in events:
+        new.append(event.id in stored)
+        stored.discard(event.id)  # of two alike one is new
+    return new
+
+
+def _arrays(events: Sequence[Arrived]) -> dict[str, Any]:
+    # Sorted, so that two who store the same events wait for each other instead of locking each other out.
+    rows = sorted(events, key=attrgetter("id"))
+    return {
+        "ids": [event.id for event in rows],
+        "types": [event.type for event in rows],
+        "intents": [event.intent_id for event in rows],
+        "payloads": [event.payload for event in rows],
+        "handled": [event.is_handled for event in rows],
     }
-    query = insert(webhook_events).values(values).on_conflict_do_nothing().returning(webhook_events.c.id)
-    with ctx.db.begin() as conn:
-        return conn.scalar(query) is not None
+
+
+_STORE: Final = text(
+    "INSERT INTO webhook_events (id, type, intent_id, payload, status, due_at, handled_at)"
+    " SELECT id, type, intent, CAST(payload AS jsonb), CASE WHEN handled THEN 'stored' ELSE 'ignored' END,"
+    " CASE WHEN handled THEN now() END, CASE WHEN NOT handled THEN now() END"
+    " FROM unnest(CAST(:ids AS text[]), CAST(:types AS text[]), CAST(:intents AS text[]), CAST(:payloads AS text[]),"
+    " CAST(:handled AS boolean[])) AS new (id, type, intent, payload, handled)"
+    " ON CONFLICT DO NOTHING RETURNING id"
+)
 
 
 def _without_nul(value: Any, nesting: int = NESTING_MAX) -> Any:
@@ -93,13 +137,13 @@ def verify(payload: bytes, signature: str | None, secret: str) -> str:
     ``invalid_signature``.
     """
     try:
-        text = payload.decode()
+        said = payload.decode()
         if not _timely(signature or ""):
             raise _unsigned()
-        stripe.WebhookSignature.verify_header(text, signature, secret, TOLERANCE_SECONDS)
+        stripe.WebhookSignature.verify_header(said, signature, secret, TOLERANCE_SECONDS)
     except (UnicodeDecodeError, stripe.SignatureVerificationError):
         raise _unsigned() from None
-    return text
+    return said
 
 
 def _timely(signature: str) -> bool:

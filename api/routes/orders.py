@@ -3,7 +3,7 @@
 from litestar import get, post
 
 import payments.once
-from api import examples
+from api import examples, receiving
 from api.bodies import Body, EmptyBody, EventBody, OrderBody, PayBody
 from api.docs import doc
 from api.once import do_once
@@ -12,7 +12,6 @@ from api.services import Services
 from api.wire import Answer, read_key
 from engine import ids, shapes
 from engine.shapes import Order
-from payments import inbox
 from payments.cancel import cancel_order
 from payments.checkout import OrderRequest, place_order
 from payments.once import Once
@@ -191,16 +190,8 @@ def _cancel(services: Services, order_id: str, key: str | None) -> payments.once
     ),
 )
 async def post_event(request: AnyRequest) -> Answer:
-    services, headers = services_of(request), headers_of(request)
-    payload = await body_of(request, headers)
-    signature = request.headers.get("stripe-signature", "")
-    await services.quick.run(_store, services, payload, signature)
-    return Answer(200, b'{"received":true}')
-
-
-def _store(services: Services, payload: bytes, signature: str) -> None:
-    if inbox.store(services.payments, payload, signature):
-        services.payments.wake()
+    headers = headers_of(request)
+    return await receiving.receive(services_of(request), headers, await body_of(request, headers))
 
 
 ROUTES = [post_order, get_order, post_payment, post_cancellation, post_event]

@@ -3,11 +3,13 @@
 import asyncio
 import threading
 import time
+from collections.abc import Sequence
 
 import pytest
 
 from api import shop as shop_reads
 from api.reads import Together
+from api.sets import Sets
 from api.threads import Threads
 from engine.batcher import Overloaded
 from tests.api.server import Shop, check_problem
@@ -50,6 +52,36 @@ async def test_a_read_that_fails_fails_those_who_waited_and_nobody_else() -> Non
     assert [type(each) for each in failed] == [ConnectionError] * 3
     fail = False
     assert await together.get("k") == "k"
+
+
+async def test_what_waits_is_done_in_one_set_and_each_gets_its_own_answer() -> None:
+    threads, go = Threads("test", size=2, queue_max=2, seconds=5), threading.Event()
+    taken: list[list[int]] = []
+
+    def work(wishes: Sequence[int]) -> list[int | Exception]:
+        taken.append(list(wishes))
+        go.wait(5)
+        if 9 in wishes:
+            raise ConnectionError
+        return [ValueError() if wish == 3 else wish * 10 for wish in wishes]
+
+    sets: Sets[int, int] = Sets(threads, work, queue_max=3)
+    asked = [asyncio.create_task(sets.do(0))]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    asked += [asyncio.create_task(sets.do(wish)) for wish in (1, 2, 3)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await sets.do(4)
+    go.set()
+    first, one, two, three = await asyncio.gather(*asked, return_exceptions=True)
+    assert (first, one, two, type(three)) == (0, 10, 20, ValueError)
+    assert taken == [[0], [1, 2, 3]]
+    with pytest.raises(ConnectionError):
+        await sets.do(9)
+    assert await sets.do(5) == 50
+    await sets.close()
+    await threads.close()
 
 
 async def test_calls_that_wait_for_a_thread_are_bounded_in_number_and_in_time() -> None:

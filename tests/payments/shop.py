@@ -154,10 +154,11 @@ class Shop:
     # -- workers
     def receive(self, body: bytes, signature: str | None) -> int:
         try:
-            inbox.store(self.ctx, body, signature)
+            arrived = inbox.read(body, signature, self.ctx.settings.stripe_webhook_secret)
         except Refusal as refusal:
             return refusal.status
-        return 200
+        [stored] = inbox.store(self.ctx, [arrived])
+        return 200 if isinstance(stored, bool) else 500
 
     def drain(self) -> None:
         drain_to(self.ctx.db, self.ctx.redis, self.sale, run(self.ctx.redis, commands.show(self.sale, [])).position)

@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import DataError
 from stripe import WebhookSignature
 
 from engine import ids
 from payments import inbox
-from payments.inbox import store
+from payments.inbox import read, store
 from persistence.refusals import Refusal
 from tests.payments.shop import Shop
 
@@ -32,7 +33,12 @@ def intent_event(kind: str, intent: str, order: str, **more: Any) -> dict[str, A
 
 def put(shop: Shop, body: dict[str, Any] | bytes, header: str | None = None) -> bool:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return store(shop.ctx, raw, header or sign(shop, raw))
+    return bool(keep(shop, (raw, header or sign(shop, raw)))[0])
+
+
+def keep(shop: Shop, *arrived: tuple[bytes, str | None]) -> list[bool | Exception]:
+    secret = shop.ctx.settings.stripe_webhook_secret
+    return store(shop.ctx, [read(raw, header, secret) for raw, header in arrived])
 
 
 def sign(shop: Shop, raw: bytes, at: float = 0) -> str:
@@ -45,6 +51,32 @@ def test_an_event_is_stored_once(shop: Shop) -> None:
     assert put(shop, one) is True
     assert put(shop, one) is False
     assert shop.rows("SELECT type, status, reason FROM webhook_events") == [("payment_intent.created", "ignored", None)]
+
+
+def test_a_set_of_events_is_stored_each_once(shop: Shop) -> None:
+    known, one, another = (json.dumps(event()).encode() for _ in range(3))
+    put(shop, known)
+    signed = [(raw, sign(shop, raw)) for raw in (one, known, another, one)]
+    assert keep(shop, *signed) == [True, False, True, False]
+    assert shop.rows("SELECT count(*) FROM webhook_events") == [(3,)]
+
+
+def test_an_event_that_cannot_be_kept_leaves_the_others_of_its_set(shop: Shop) -> None:
+    secret = shop.ctx.settings.stripe_webhook_secret
+    good = [read(raw, sign(shop, raw), secret) for raw in (json.dumps(event()).encode() for _ in range(2))]
+    first, odd, last = store(shop.ctx, [good[0], good[0]._replace(id="evt_odd", payload="{"), good[1]])
+    assert (first, last) == (True, True)
+    assert isinstance(odd, DataError)
+    assert shop.rows("SELECT count(*) FROM webhook_events") == [(2,)]
+
+
+def test_workers_are_woken_for_what_they_handle(shop: Shop) -> None:
+    woken: list[str] = []
+    shop.ctx = replace(shop.ctx, wake=lambda: woken.append("once"))
+    seen = event("payment_intent.succeeded")
+    for body in (event(), seen, seen):
+        put(shop, body)
+    assert woken == ["once"]
 
 
 @pytest.mark.parametrize("at", [-301, 301])
@@ -80,7 +112,7 @@ def forged(shop: Shop) -> list[tuple[bytes, str | None]]:
 def test_a_forged_signature_is_refused_and_stores_nothing(shop: Shop, number: int) -> None:
     body, header = forged(shop)[number]
     with pytest.raises(Refusal) as refused:
-        store(shop.ctx, body, header)
+        keep(shop, (body, header))
     assert refused.value.code == "invalid_signature"
     assert shop.rows("SELECT id FROM webhook_events") == []
 

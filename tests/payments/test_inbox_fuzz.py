@@ -120,10 +120,13 @@ def _send(shop: Shop, raw: bytes) -> None:
         secret = shop.ctx.settings.stripe_webhook_secret
         header = str(WebhookSignature.generate_signature_header(text, secret, int(time.time())))
     try:
-        inbox.store(shop.ctx, raw, header)
+        arrived = inbox.read(raw, header, shop.ctx.settings.stripe_webhook_secret)
     except Refusal as refusal:
         assert refusal.status == 400  # noqa: PT017 - either is right
         assert refusal.code in ("validation_error", "invalid_signature")  # noqa: PT017
+    else:
+        [stored] = inbox.store(shop.ctx, [arrived])
+        assert isinstance(stored, bool)
 
 
 def _books(shop: Shop) -> list[Any]:

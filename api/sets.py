@@ -1,0 +1,67 @@
+"""What waits in a process is done in sets: one call in a thread takes all that wait, and what arrives while it runs is
+the next one. No timer: with nobody waiting, a request is done at once.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from typing import Final, Generic, TypeVar
+
+from api.threads import Threads
+from engine.batcher import Overloaded
+from engine.futures import telling
+
+W = TypeVar("W")
+A = TypeVar("A")
+
+SET_MAX: Final = 128
+"""What one call takes at most: its transaction stays short."""
+
+
+class Sets(Generic[W, A]):
+    """For the tasks of one event loop. ``work`` gives each wish's own answer, or why there is none; what it raises is
+    everybody's.
+    """
+
+    def __init__(
+        self, threads: Threads, work: Callable[[Sequence[W]], Sequence[A | Exception]], *, queue_max: int
+    ) -> None:
+        self._threads = threads
+        self._work = work
+        self._queue_max = queue_max
+        self._waiting: deque[tuple[W, Callable[[A | Exception], None]]] = deque()
+        self._sender: asyncio.Task[None] | None = None
+
+    def submit(self, wish: W, done: Callable[[A | Exception], None]) -> None:
+        """``done`` is told the answer, or the error. It must not raise. Raises ``Overloaded`` where too many wait."""
+        if len(self._waiting) >= self._queue_max:
+            raise Overloaded
+        self._waiting.append((wish, done))
+        if self._sender is None:  # in a context of its own: it is not only of the request that came first
+            self._sender = asyncio.get_running_loop().create_task(self._empty(), context=Context())
+
+    async def do(self, wish: W) -> A:
+        """``submit``, and wait. Raises what the answer would be."""
+        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        self.submit(wish, telling(answer))
+        return await answer
+
+    async def close(self) -> None:
+        """Wait until everybody has an answer."""
+        while self._sender is not None:
+            await asyncio.wait([self._sender])
+
+    async def _empty(self) -> None:
+        try:
+            while self._waiting:
+                taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), SET_MAX))]
+                answers: Sequence[A | Exception]
+                try:
+                    answers = await self._threads.run(self._work, [wish for wish, _ in taken])
+                except Exception as error:  # noqa: BLE001 - whatever it is, nobody is left waiting
+                    answers = [error] * len(taken)
+                for (_, done), answer in zip(taken, answers, strict=True):
+                    done(answer)
+        finally:
+            self._sender = None
