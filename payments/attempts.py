@@ -10,7 +10,7 @@ from engine.settings import Settings
 from payments import records
 from payments.context import Context
 from payments.provider import Declined, Intent, ProviderRefused, ProviderUnavailable
-from payments.records import Attempt, OrderRecord
+from payments.records import Attempt, NewAttempt, OrderRecord
 from payments.settle import Applied, AttemptResult, Effect, apply_intent
 from persistence.refusals import Refusal
 
@@ -118,7 +118,7 @@ def _without_card(ctx: Context, order: OrderRecord, attempt: Attempt, refused: P
         records.close_attempt(conn, order.id, attempt.number, "refused", refused.code)
         if "payment_method" in attempt.parameters:
             plain = creation(ctx.settings, order) | {"capture_method": attempt.parameters["capture_method"]}
-            records.add_attempt(conn, order.id, attempt.number + 1, plain, None)
+            records.add_attempts(conn, [NewAttempt(order.id, attempt.number + 1, None, plain)])
         else:
             records.write_payment(conn, order.id, due=None, due_at=None, last_error=str(refused))
             return Tried(Applied(Effect.RECORDED), refused=refused)

@@ -4,11 +4,14 @@ the same intent.
 """
 
 import hashlib
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, func, select, update
 
-from engine import commands, ids, shapes
+from engine import commands, ids
 from engine.command import run
 from engine.commands import HoldChange
 from engine.outcomes import Outcome
@@ -17,7 +20,7 @@ from payments.attempts import away, begin, creation, raise_outcome
 from payments.context import Context
 from payments.once import Answer, Once
 from payments.provider import ProviderUnavailable
-from payments.records import Attempt, OrderRecord
+from payments.records import Attempt, NewAttempt, OrderRecord
 from payments.settle import Effect
 from payments.trail import of_order
 from persistence import feed, orders
@@ -68,9 +71,7 @@ def place_order(ctx: Context, request: OrderRequest, key: str | None = None) -> 
     order, tries = _write_order(ctx, sale_id, token, change, request, key)
     ctx.checkpoint("order written")
     _pay_at_once(ctx, order, tries)
-    with ctx.db.begin() as conn:
-        shown = orders.read_order(conn, order.id)
-        return once.answer(201, shapes.encode(shown), conn)
+    return once.answer_order(201, order.id)
 
 
 def _check_out(ctx: Context, sale_id: str, token: str, key: str | None) -> HoldChange:
@@ -127,38 +128,53 @@ def _no_hold(ctx: Context, sale_id: str, token: str, outcome: Outcome, epoch: in
     return Refusal("hold_not_found", f"There is no hold {hold_id}.")
 
 
+class _Wish(NamedTuple):
+    """An order to be written, and its first try to pay."""
+
+    order_id: str
+    new: NewOrder
+    request: OrderRequest
+    key: str | None
+
+
+Begun = tuple[OrderRecord, list[Attempt]]
+
+
 def _write_order(
     ctx: Context, sale_id: str, token: str, change: HoldChange, request: OrderRequest, key: str | None
-) -> tuple[OrderRecord, list[Attempt]]:
+) -> Begun:
     """The order, its payment and the first try, and that the intent is due, in one transaction."""
     assert change.hold is not None
     new = NewOrder(token, change.hold, change.now_ms, request.metadata)
+    wish = _Wish(ids.order_id(sale_id, token), new, request, key)
+    write, lane = partial(_write_orders, ctx, sale_id), ("orders", sale_id)
     try:
-        return _insert(ctx, sale_id, new, request, key)
+        return ctx.together.do(lane, write, wish)
     except LookupError:  # the product's label is newer than what was drained
         ctx.drain(sale_id, change.position)
-        return _insert(ctx, sale_id, new, request, key)
+        return ctx.together.do(lane, write, wish)
 
 
-def _insert(
-    ctx: Context, sale_id: str, new: NewOrder, request: OrderRequest, key: str | None
-) -> tuple[OrderRecord, list[Attempt]]:
-    order_id = ids.order_id(sale_id, new.token)
+def _write_orders(ctx: Context, sale_id: str, wishes: Sequence[_Wish]) -> list[Begun]:
+    order_ids = [wish.order_id for wish in wishes]
     with ctx.db.begin() as conn:
-        inserted = orders.insert_order(conn, sale_id, new)
-        order = records.lock(conn, order_id)
-        assert order is not None
-        if not inserted and request.metadata:
-            _add_metadata(conn, order_id, request.metadata)  # the drain was first, and knows only the hold
-        parameters = creation(ctx.settings, order, request.payment_method_id, request.payment_customer_id)
-        added = records.add_attempt(conn, order_id, 1, parameters, key)
-        if added and order.intent_id is None and order.due is None and order.status == "pending_payment":
-            # Ours to do now; after that, the workers'.
-            records.owe(conn, order_id, "create", ctx.settings.stripe_timeout_seconds + 10)
-        tries = records.read_attempts(conn, order_id)
-        if added:
-            feed.append(conn, [order_id])
-    return order, tries
+        inserted = orders.insert_orders(conn, sale_id, [wish.new for wish in wishes])
+        for wish in wishes:
+            if wish.request.metadata and wish.order_id not in inserted:
+                _add_metadata(conn, wish.order_id, wish.request.metadata)  # the drain was first: it knows only the hold
+        locked = records.lock_all(conn, order_ids)
+        added = records.add_attempts(conn, [_first_try(ctx, locked[wish.order_id], wish) for wish in wishes])
+        # Ours to do now; after that, the workers'.
+        records.owe_intents(conn, added, ctx.settings.stripe_timeout_seconds + 10)
+        tries = records.read_all_attempts(conn, order_ids)
+        feed.append(conn, sorted(added))
+    return [(locked[order_id], tries[order_id]) for order_id in order_ids]
+
+
+def _first_try(ctx: Context, order: OrderRecord, wish: _Wish) -> NewAttempt:
+    card = wish.request
+    parameters = creation(ctx.settings, order, card.payment_method_id, card.payment_customer_id)
+    return NewAttempt(order.id, 1, wish.key, parameters)
 
 
 def _add_metadata(conn: Connection, order_id: str, metadata: dict[str, str]) -> None:

@@ -1,7 +1,7 @@
 """What every part of the payments needs, built once at the door and passed down."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Engine
 
@@ -9,6 +9,7 @@ from engine.command import Client
 from engine.records import Position
 from engine.settings import Settings
 from payments.provider import Provider
+from payments.together import Together
 from persistence.drain import Astray, NotDrained, drain_to
 
 
@@ -32,6 +33,7 @@ class Context:
     settings: Settings
     wake: Callable[[], None] = _nothing
     checkpoint: Callable[[str], None] = _go_on
+    together: Together = field(default_factory=Together)
 
     def drain(self, sale_id: str, position: Position | None, timeout_seconds: float = 3.0) -> bool:
         """Wait until Postgres has the sale's events up to ``position``, so that an answer shows them. False where

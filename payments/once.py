@@ -1,17 +1,19 @@
 """The same request again gets the first answer: Idempotency-Keys of the routes that work through Postgres."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
+from engine import shapes
 from payments.context import Context
-from persistence import answers
-from persistence.answers import Known
+from persistence import answers, orders
+from persistence.answers import Claim, Given, Known, Wanted
 from persistence.refusals import Refusal
-from persistence.tables import answers as answered
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -46,29 +48,47 @@ class Once:
         if self.key is None:
             return None
         digest = hashlib.sha256(_encode(self.request)).hexdigest()
-        with self.ctx.db.begin() as conn:
-            claim = answers.claim(conn, self.route, self.key, digest, self.sale_id)
+        wanted = answers.Wanted(self.route, self.key, digest, self.sale_id)
+        claim = self.ctx.together.do("claims", partial(_claim, self.ctx), wanted)
         if claim.known is Known.MISMATCH:
             raise Refusal("idempotency_mismatch", "This Idempotency-Key came with another body before.")
         return Answer(claim.status, claim.body, replayed=True) if claim.known is Known.ANSWERED else None
 
-    def answer(self, status: int, body: bytes, conn: Connection | None = None) -> Answer:
-        """Remember the answer, in the transaction of ``conn`` where there is one. Where two did the same work at once,
-        both give the one that was remembered first.
-        """
+    def answer(self, status: int, body: bytes) -> Answer:
+        """Remember the answer. Where two did the same work at once, both give the one that was remembered first."""
         if self.key is None:
             return Answer(status, body)
-        if conn is None:
-            with self.ctx.db.begin() as own:
-                return self.answer(status, body, own)
-        answers.remember(conn, self.route, self.key, status, body, self.sale_id)
-        row = answered.c
-        query = select(row.status, row.body).where(row.route == self.route, row.key == self.key)
-        first = conn.execute(query).one_or_none()
-        return Answer(first.status, first.body) if first else Answer(status, body)
+        with self.ctx.db.begin() as conn:
+            [answer] = _remember(conn, [(self, status, body)])
+        return answer
+
+    def answer_order(self, status: int, order_id: str) -> Answer:
+        """The same with an order as it is now."""
+        return self.ctx.together.do("answers", partial(_answer_orders, self.ctx), (self, status, order_id))
 
     def forget(self) -> None:
         """Nothing was done: the same key may succeed later."""
         if self.key is not None:
             with self.ctx.db.begin() as conn:
                 answers.forget(conn, self.route, self.key)
+
+
+def _claim(ctx: Context, wanted: Sequence[Wanted]) -> list[Claim]:
+    with ctx.db.begin() as conn:
+        return answers.claim(conn, wanted)
+
+
+def _answer_orders(ctx: Context, wishes: Sequence[tuple[Once, int, str]]) -> list[Answer]:
+    with ctx.db.begin() as conn:
+        found = orders.read_orders(conn, [order_id for _, _, order_id in wishes])
+        shown = {order.id: shapes.encode(order) for order in found}
+        return _remember(conn, [(once, status, shown[order_id]) for once, status, order_id in wishes])
+
+
+def _remember(conn: Connection, given: Sequence[tuple[Once, int, bytes]]) -> list[Answer]:
+    keyed = [Given(once.route, once.key, status, body, once.sale_id) for once, status, body in given if once.key]
+    first = iter(answers.remember(conn, keyed))
+    return [
+        Answer(kept.status, kept.body) if once.key and (kept := next(first)) else Answer(status, body)
+        for once, status, body in given
+    ]

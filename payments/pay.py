@@ -2,17 +2,16 @@
 
 import msgspec
 
-from engine import commands, ids, shapes
+from engine import commands, ids
 from engine.command import run
 from payments import records
 from payments.attempts import away, confirm_intent, create_intent, raise_outcome, refusal_of
 from payments.context import Context
 from payments.once import Answer, Once
 from payments.provider import ProviderUnavailable
-from payments.records import Attempt, OrderRecord
+from payments.records import Attempt, NewAttempt, OrderRecord
 from payments.settle import Effect
 from payments.trail import itself, of_order
-from persistence import orders
 from persistence.refusals import Refusal
 
 
@@ -42,9 +41,7 @@ def pay_order(ctx: Context, order_id: str, request: PayRequest, key: str | None 
         _try(ctx, order, attempt)
     except ProviderUnavailable as silence:
         raise away(silence) from None
-    with ctx.db.begin() as conn:
-        shown = orders.read_order(conn, order_id)
-        return once.answer(200, shapes.encode(shown), conn)
+    return once.answer_order(200, order_id)
 
 
 def not_found(order_id: str) -> Refusal:
@@ -63,7 +60,7 @@ def _begin(ctx: Context, order_id: str, request: PayRequest, key: str | None) ->
             _check_payable(ctx, order)
             parameters = {"payment_method": request.payment_method_id}
             number = tries[-1].number + 1 if tries else 2  # the first is the one that makes the intent
-            records.add_attempt(conn, order_id, number, parameters, key)
+            records.add_attempts(conn, [NewAttempt(order_id, number, key, parameters)])
             mine = records.read_attempts(conn, order_id)[-1:]
         return order, mine[-1]
 

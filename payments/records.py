@@ -2,13 +2,27 @@
 short time: never while the provider is asked.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Interval, Select, Text, any_, bindparam, cast, func, literal, select, update
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+import msgspec
+from sqlalchemy import (
+    Connection,
+    Interval,
+    Select,
+    Text,
+    any_,
+    bindparam,
+    cast,
+    func,
+    literal,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from engine import ids
 from persistence.tables import attempts, order_lines, orders, payments, webhook_events
@@ -151,40 +165,61 @@ def write_reason(conn: Connection, order_id: str, because: str | None) -> None:
 
 
 def read_attempts(conn: Connection, order_id: str) -> list[Attempt]:
-    columns = attempts.c
-    rows = conn.execute(
-        select(
-            columns.number,
-            columns.request_key,
-            columns.idempotency_key,
-            columns.parameters,
-            columns.outcome,
-            columns.decline_code,
-            columns.created_at,
-        )
-        .where(columns.order_id == order_id)
-        .order_by(columns.number)
-    )
-    return [Attempt(*row) for row in rows]
+    return read_all_attempts(conn, [order_id]).get(order_id, [])
 
 
-def add_attempt(
-    conn: Connection, order_id: str, number: int, parameters: Mapping[str, Any], request_key: str | None
-) -> bool:
-    """Write a try before it is made. False where it was there; it stays as it was first written."""
-    added = conn.scalar(
-        insert(attempts)
-        .values(
-            order_id=order_id,
-            number=number,
-            request_key=request_key,
-            idempotency_key=f"{order_id}-{number}",
-            parameters=dict(parameters),
-        )
-        .on_conflict_do_nothing()
-        .returning(attempts.c.number)
-    )
-    return added is not None
+def read_all_attempts(conn: Connection, order_ids: Collection[str]) -> dict[str, list[Attempt]]:
+    """By the order's id, each order's in the order of their numbers."""
+    found: dict[str, list[Attempt]] = {}
+    for order_id, *attempt in conn.execute(_READ_ATTEMPTS, {"ids": list(order_ids)}):
+        found.setdefault(order_id, []).append(Attempt(*attempt))
+    return found
+
+
+_READ_ATTEMPTS: Final = text(
+    "SELECT order_id, number, request_key, idempotency_key, parameters, outcome, decline_code, created_at"
+    " FROM attempts WHERE order_id = ANY(CAST(:ids AS text[])) ORDER BY order_id, number"
+)
+
+
+class NewAttempt(NamedTuple):
+    """A try to pay that is about to be made."""
+
+    order_id: str
+    number: int
+    request_key: str | None
+    parameters: Mapping[str, Any]
+
+
+def add_attempts(conn: Connection, new: Sequence[NewAttempt]) -> set[str]:
+    """Write tries before they are made, one an order; the orders of those that were not there. The others stay as
+    they were first written.
+    """
+    columns = {
+        "orders": [each.order_id for each in new],
+        "numbers": [each.number for each in new],
+        "requests": [each.request_key for each in new],
+        "keys": [f"{each.order_id}-{each.number}" for each in new],
+        "parameters": [msgspec.json.encode(each.parameters).decode() for each in new],
+    }
+    return set(conn.scalars(_ADD_ATTEMPTS, columns))
+
+
+_ADD_ATTEMPTS: Final = text(
+    "INSERT INTO attempts (order_id, number, request_key, idempotency_key, parameters)"
+    " SELECT id, number, request, key, CAST(parameters AS jsonb) FROM unnest(CAST(:orders AS text[]),"
+    " CAST(:numbers AS int[]), CAST(:requests AS text[]), CAST(:keys AS text[]), CAST(:parameters AS text[]))"
+    " AS new (id, number, request, key, parameters) ON CONFLICT DO NOTHING RETURNING order_id"
+)
+
+
+def owe_intents(conn: Connection, order_ids: Collection[str], after_seconds: float) -> None:
+    """Record that intents are due, where nothing else is and none is there."""
+    row = payments.c
+    fresh = (row.order_id == any_of(order_ids)) & row.intent_id.is_(None) & row.due.is_(None)
+    pending = select(orders.c.id).where(orders.c.id == row.order_id, orders.c.status == "pending_payment").exists()
+    values = {"due": "create", "due_at": in_seconds(after_seconds), "tries": 0, "last_error": None}
+    conn.execute(update(payments).where(fresh, pending).values(**values, updated_at=func.now()))
 
 
 def close_attempt(conn: Connection, order_id: str, number: int, outcome: str, decline_code: str | None = None) -> None:

@@ -72,8 +72,9 @@ def create_refund(ctx: Context, order_id: str, request: RefundRequest, key: str 
         ctx.wake()
     except ProviderRefused as refused:
         raise _refused(ctx, order_id, refund_id, refused.message, refused.code) from None
-    with ctx.db.begin() as conn:
-        return once.answer(201, shapes.encode(show(conn, refund_id)), conn)
+    with ctx.db.connect() as conn:
+        shown = shapes.encode(show(conn, refund_id))
+    return once.answer(201, shown)
 
 
 def _token(route: str, key: str) -> str:

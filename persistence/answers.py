@@ -1,10 +1,10 @@
 """First answers by Idempotency-Key, for the routes that work through Postgres. Only what was done is remembered."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, delete, func, text
 
 from persistence.tables import answers
 
@@ -28,35 +28,99 @@ class Claim(NamedTuple):
     body: bytes = b""
 
 
-def claim(conn: Connection, route: str, key: str, digest: str, sale_id: str | None = None) -> Claim:
-    """Take a key for a request. ``route`` is the concrete method and path; ``digest`` is of the body. Commit before
-    the work starts, so that the same request again finds the claim.
+class Wanted(NamedTuple):
+    """A key that a request comes with. ``route`` is the concrete method and path; ``digest`` is of the body."""
+
+    route: str
+    key: str
+    digest: str
+    sale_id: str | None = None
+
+
+def claim(conn: Connection, wanted: Sequence[Wanted]) -> list[Claim]:
+    """Take keys for requests. Commit before the work starts, so that the same request again finds the claim."""
+    claims: dict[int, Claim] = {}
+    while open_ := [(number, each) for number, each in enumerate(wanted) if number not in claims]:
+        # Sorted, so that two who claim the same keys wait for each other instead of locking each other out.
+        rows = sorted({(each.route, each.key): each for _, each in reversed(open_)}.values())
+        columns = {name: [getattr(each, name) for each in rows] for name in ("route", "key", "digest", "sale_id")}
+        taken = {(row.route, row.key) for row in conn.execute(_CLAIM, columns)}
+        known = _read(conn, [each for each in rows if (each.route, each.key) not in taken])
+        for number, each in open_:
+            if (each.route, each.key) in taken:
+                taken.discard((each.route, each.key))
+                claims[number] = Claim(Known.NEW)
+                known[each.route, each.key] = (each.digest, None, None)
+            elif found := known.get((each.route, each.key)):
+                claims[number] = _claim(each, *found)
+            # else it was forgotten in between, and is asked for again
+    return [claims[number] for number in range(len(wanted))]
+
+
+def _claim(wanted: Wanted, digest: str, status: int | None, body: bytes | None) -> Claim:
+    if digest != wanted.digest:
+        return Claim(Known.MISMATCH)
+    if status is None or body is None:
+        return Claim(Known.PENDING)
+    return Claim(Known.ANSWERED, status, body)
+
+
+_CLAIM = text(
+    "INSERT INTO answers (route, key, digest, sale_id)"
+    " SELECT * FROM unnest(CAST(:route AS text[]), CAST(:key AS text[]), CAST(:digest AS text[]),"
+    " CAST(:sale_id AS text[])) ON CONFLICT DO NOTHING RETURNING route, key"
+)
+
+
+class Given(NamedTuple):
+    """An answer to a request."""
+
+    route: str
+    key: str
+    status: int
+    body: bytes
+    sale_id: str | None = None
+
+
+def remember(conn: Connection, given: Sequence[Given]) -> list[Given]:
+    """Keep first answers, in the transaction that did what they say. A second one changes nothing: the first comes
+    back in its place.
     """
-    row = answers.c
-    mine = insert(answers).values(route=route, key=key, digest=digest, sale_id=sale_id)
-    while True:
-        if conn.scalar(mine.on_conflict_do_nothing().returning(row.key)) is not None:
-            return Claim(Known.NEW)
-        found = conn.execute(
-            select(row.digest, row.status, row.body).where(row.route == route, row.key == key)
-        ).one_or_none()
-        if found is None:
-            continue  # forgotten in between
-        if found.digest != digest:
-            return Claim(Known.MISMATCH)
-        if found.status is None:
-            return Claim(Known.PENDING)
-        return Claim(Known.ANSWERED, found.status, found.body)
+    firsts: dict[tuple[str, str], Given] = {}
+    for each in given:
+        firsts.setdefault((each.route, each.key), each)
+    rows = sorted(firsts.values())
+    columns = {name: [getattr(each, name) for each in rows] for name in Given._fields}
+    kept = {(row.route, row.key) for row in conn.execute(_REMEMBER, columns)} if rows else set()
+    before = _read(conn, [each for each in rows if (each.route, each.key) not in kept])
+    for at, (_, status, body) in before.items():
+        if status is not None and body is not None:
+            firsts[at] = firsts[at]._replace(status=status, body=body)
+    return [firsts[each.route, each.key] for each in given]
 
 
-def remember(conn: Connection, route: str, key: str, status: int, body: bytes, sale_id: str | None = None) -> None:
-    """Keep the first answer, in the transaction that did what it says. A second one changes nothing."""
-    row = answers.c
-    conn.execute(
-        update(answers)
-        .where(row.route == route, row.key == key, row.status.is_(None))
-        .values(status=status, body=body, sale_id=func.coalesce(sale_id, row.sale_id))
-    )
+_REMEMBER = text(
+    "UPDATE answers a SET status = g.status, body = g.body, sale_id = coalesce(g.sale_id, a.sale_id)"
+    " FROM unnest(CAST(:route AS text[]), CAST(:key AS text[]), CAST(:status AS int[]), CAST(:body AS bytea[]),"
+    " CAST(:sale_id AS text[])) AS g (route, key, status, body, sale_id)"
+    " WHERE a.route = g.route AND a.key = g.key AND a.status IS NULL RETURNING a.route, a.key"
+)
+
+
+def _read(
+    conn: Connection, wanted: Sequence[Wanted | Given]
+) -> dict[tuple[str, str], tuple[str, int | None, bytes | None]]:
+    """Digest, status and body by route and key."""
+    if not wanted:
+        return {}
+    columns = {"route": [each.route for each in wanted], "key": [each.key for each in wanted]}
+    return {(row.route, row.key): (row.digest, row.status, row.body) for row in conn.execute(_KNOWN, columns)}
+
+
+_KNOWN = text(
+    "SELECT route, key, digest, status, body FROM answers"
+    " JOIN unnest(CAST(:route AS text[]), CAST(:key AS text[])) AS w (route, key) USING (route, key)"
+)
 
 
 def forget(conn: Connection, route: str, key: str) -> None:

@@ -53,32 +53,25 @@ def insert_order(conn: Connection, sale_id: str, order: NewOrder) -> bool:
 
 
 def insert_orders(conn: Connection, sale_id: str, new: Sequence[NewOrder]) -> list[str]:
-    """Write orders that are not there yet, in three statements however many; the ids of those really written. Their
-    names are those that the products had when the holds were made. Raises ``LookupError`` as ``label_names``.
+    """Write orders that are not there yet with their lines and payments, in one statement; the ids of those really
+    written. Their names are those that the products had when the holds were made. Raises ``LookupError`` as
+    ``label_names``.
     """
     if not new:
         return []
     by_id = {ids.order_id(sale_id, order.token): order for order in new}
-    pairs = ((line.product, line.rev) for order in new for line in order.record.lines)
-    names = label_names(conn, sale_id, pairs)
-    inserted: list[str] = list(conn.scalars(_INSERT_ORDERS, _order_columns(sale_id, by_id)))
-    if inserted:
-        lines = [
-            (order_id, position, line.product, names[line.product, line.rev], line.qty, line.unit_price)
-            for order_id in inserted
-            for position, line in enumerate(by_id[order_id].record.lines)
-        ]
-        columns = zip(
-            ("ids", "positions", "products", "names", "quantities", "prices"), zip(*lines, strict=True), strict=True
-        )
-        conn.execute(_INSERT_LINES, {name: list(values) for name, values in columns})
-        conn.execute(_INSERT_PAYMENTS, {"ids": inserted})
+    # Sorted, so that two that insert the same orders wait for each other instead of locking each other out.
+    rows = sorted(by_id.items())
+    written = conn.execute(_INSERT_ORDERS, _order_columns(sale_id, rows) | _line_columns(rows)).all()
+    inserted = [row.id for row in written]
+    lines = [line for order_id in inserted for line in by_id[order_id].record.lines]
+    if written and written[0].lines != len(lines):
+        label_names(conn, sale_id, ((line.product, line.rev) for line in lines))
+        raise LookupError(f"sale {sale_id} had not all labels a moment ago")
     return inserted
 
 
-def _order_columns(sale_id: str, by_id: Mapping[str, NewOrder]) -> dict[str, Any]:
-    # Sorted, so that two that insert the same orders wait for each other instead of locking each other out.
-    rows = sorted(by_id.items())
+def _order_columns(sale_id: str, rows: Sequence[tuple[str, NewOrder]]) -> dict[str, Any]:
     return {
         "sale": sale_id,
         "ids": [order_id for order_id, _ in rows],
@@ -91,24 +84,33 @@ def _order_columns(sale_id: str, by_id: Mapping[str, NewOrder]) -> dict[str, Any
     }
 
 
+def _line_columns(rows: Sequence[tuple[str, NewOrder]]) -> dict[str, Any]:
+    lines = [
+        (order_id, position, line.product, line.rev, line.qty, line.unit_price)
+        for order_id, order in rows
+        for position, line in enumerate(order.record.lines)
+    ]
+    names = ("of", "positions", "products", "revs", "quantities", "prices")
+    return {name: list(values) for name, values in zip(names, zip(*lines, strict=True), strict=True)}
+
+
 _INSERT_ORDERS = text(
+    "WITH written AS ("
     "INSERT INTO orders (id, hold_id, sale_id, customer_id, status, currency, total, metadata, created_at)"
     " SELECT id, hold_id, :sale, customer, 'pending_payment', currency, total, CAST(metadata AS jsonb), created"
     " FROM unnest(CAST(:ids AS text[]), CAST(:hold_ids AS text[]), CAST(:customers AS text[]),"
     " CAST(:currencies AS text[]), CAST(:totals AS bigint[]), CAST(:metadata AS text[]),"
     " CAST(:created AS timestamptz[])) AS new (id, hold_id, customer, currency, total, metadata, created)"
-    " ON CONFLICT DO NOTHING RETURNING id"
-)
-
-_INSERT_LINES = text(
-    "INSERT INTO order_lines (order_id, position, product_id, name, qty, unit_price)"
-    " SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:positions AS int[]), CAST(:products AS text[]),"
-    " CAST(:names AS text[]), CAST(:quantities AS int[]), CAST(:prices AS bigint[]))"
-)
-
-_INSERT_PAYMENTS = text(
-    "INSERT INTO payments (order_id, amount, currency)"
-    " SELECT id, total, currency FROM orders WHERE id = ANY(CAST(:ids AS text[]))"
+    " ON CONFLICT DO NOTHING RETURNING id, total, currency),"
+    " owed AS (INSERT INTO payments (order_id, amount, currency) SELECT id, total, currency FROM written),"
+    " lines AS (INSERT INTO order_lines (order_id, position, product_id, name, qty, unit_price)"
+    " SELECT new.id, new.position, new.product, labels.name, new.qty, new.price FROM unnest(CAST(:of AS text[]),"
+    " CAST(:positions AS int[]), CAST(:products AS text[]), CAST(:revs AS int[]), CAST(:quantities AS int[]),"
+    " CAST(:prices AS bigint[])) AS new (id, position, product, rev, qty, price)"
+    " JOIN written ON written.id = new.id"
+    " JOIN labels ON labels.sale_id = :sale AND labels.product_id = new.product AND labels.rev = new.rev"
+    " RETURNING 1)"
+    " SELECT id, (SELECT count(*) FROM lines) AS lines FROM written"
 )
 
 

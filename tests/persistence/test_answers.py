@@ -5,22 +5,23 @@ import threading
 from sqlalchemy import Engine, text
 
 from persistence import answers
-from persistence.answers import Claim, Known
+from persistence.answers import Claim, Given, Known, Wanted
 
 ROUTE = "POST /v1/orders"
 
 
 def claim(db: Engine, key: str = "k", digest: str = "d", route: str = ROUTE) -> Claim:
     with db.begin() as conn:
-        return answers.claim(conn, route, key, digest, "bf")
+        [claim] = answers.claim(conn, [Wanted(route, key, digest, "bf")])
+        return claim
 
 
 def test_the_first_answer_is_given_again(db: Engine) -> None:
     assert claim(db) == Claim(Known.NEW)
     assert claim(db) == Claim(Known.PENDING)
     with db.begin() as conn:
-        answers.remember(conn, ROUTE, "k", 201, b'{"id": 1}')
-        answers.remember(conn, ROUTE, "k", 200, b"another")
+        answers.remember(conn, [Given(ROUTE, "k", 201, b'{"id": 1}')])
+        answers.remember(conn, [Given(ROUTE, "k", 200, b"another")])
 
     assert claim(db) == Claim(Known.ANSWERED, 201, b'{"id": 1}')
     assert claim(db, digest="other").known is Known.MISMATCH
@@ -35,7 +36,7 @@ def test_a_refusal_is_forgotten_and_an_answer_is_not(db: Engine) -> None:
     assert claim(db, digest="other").known is Known.NEW
 
     with db.begin() as conn:
-        answers.remember(conn, ROUTE, "k", 201, b"{}")
+        answers.remember(conn, [Given(ROUTE, "k", 201, b"{}")])
         answers.forget(conn, ROUTE, "k")
     assert claim(db, digest="other").known is Known.ANSWERED
 
@@ -54,8 +55,8 @@ def test_of_many_at_once_one_is_new(db: Engine) -> None:
 def test_a_sale_takes_its_answers_with_it(db: Engine) -> None:
     claim(db)
     with db.begin() as conn:
-        answers.claim(conn, ROUTE, "cut off", "d")
-        answers.claim(conn, ROUTE, "fresh", "d")
+        answers.claim(conn, [Wanted(ROUTE, "cut off", "d")])
+        answers.claim(conn, [Wanted(ROUTE, "fresh", "d")])
         conn.execute(text("UPDATE answers SET created_at = now() - interval '3 days' WHERE key = 'cut off'"))
         answers.forget_sale(conn, "bf")
         left = conn.scalars(text("SELECT key FROM answers")).all()

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from engine import commands, ids, keys
 from engine.shapes import Stock
 from persistence import orders, sales
-from persistence.answers import claim
+from persistence.answers import Wanted, claim
 from persistence.drain import drain_to
 from persistence.reconcile import reconcile
 from persistence.refusals import Refusal
@@ -40,7 +40,7 @@ def old(shop: Shop) -> SaleUnderTest:
     sale = shop.sale("bf", "sneaker", "sock")
     token = sale.pay("ann", sneaker=2)
     with shop.db.begin() as conn:
-        claim(conn, "POST /v1/orders", "k", "d", "bf")
+        claim(conn, [Wanted("POST /v1/orders", "k", "d", "bf")])
     shop.set_state("bf", "end")
     a_day_later(shop)
     with shop.db.begin() as conn:
