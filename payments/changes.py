@@ -75,6 +75,8 @@ class Change:
 
     def give_reason(self, because: str | None) -> None:
         """Why the order ends, for the drain, which ends it."""
+        if because == self.order.ended_because:
+            return
         self.order = replace(self.order, ended_because=because)
         self.unwritten.reason = True
 

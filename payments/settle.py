@@ -300,7 +300,7 @@ def _settled(ctx: Context, conn: Connection, change: Change, answer: HoldChange)
         case Outcome.SETTLED | Outcome.RETAKEN | Outcome.REPLAYED:
             if order.due == "cancel":  # its deadline had begun to end it
                 change.owe_nothing()
-            if order.ended_because and order.status == "pending_payment":
+            if order.status == "pending_payment":
                 change.give_reason(None)
             return Applied(Effect.SETTLED, position=answer.position)
         case Outcome.NO_HOLD | Outcome.NO_SALE | Outcome.FENCED:
@@ -323,8 +323,7 @@ def _is_history(conn: Connection, order: OrderRecord) -> bool:
 def _void(conn: Connection, change: Change, because: str) -> Applied:
     """Record that the money goes back, once."""
     order = change.order
-    if order.ended_because != because:
-        change.give_reason(because)
+    change.give_reason(because)
     given_back = conn.scalar(select(refunds.c.id).where(refunds.c.id == void_refund_id(order)))
     if order.due != "void" and given_back is None:
         change.owe("void")
@@ -340,8 +339,7 @@ def _end(ctx: Context, conn: Connection, change: Change) -> Applied:
     """The intent is gone, so the units come back. Where Redis cannot say so now, that is due."""
     order = change.order
     because = order.ended_because or "lapsed"
-    if order.ended_because is None:
-        change.give_reason(because)
+    change.give_reason(because)
     ending = "expired" if because == "expired" else "released"
     call = commands.cancel(order.sale_id, order.token, records.products(conn, [order.id]), ending)
     try:

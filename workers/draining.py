@@ -25,8 +25,8 @@ BLOCK_MS = 200
 STREAMS_MAX = 256
 """Streams that one XREAD waits for. More sales than that are asked in turn, without waiting."""
 POLL_SECONDS = 0.02
-LINGER_SECONDS = 0.004
-"""Pause after news: what happens meanwhile shares the next transaction, so a trickle of events costs no core."""
+LINGER_SECONDS = 0.04
+"""Pause after news: what happens meanwhile shares the next transaction, which costs the same, about, however large."""
 BUSY_REST_SECONDS = 0.05
 """How long a sale is left alone that another drainer has."""
 BUSY_SECONDS = 0.3

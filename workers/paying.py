@@ -3,6 +3,7 @@ ran out.
 """
 
 import contextlib
+import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 
@@ -19,6 +20,9 @@ LIMIT = 64
 """Rows that a step takes up at once: a few rounds of the threads, so that a batch is done within seconds."""
 BUSY_SECONDS = 0.05
 """How long a pass waits for a step that runs before it looks at the others again."""
+LINGER_SECONDS = 0.03
+"""Pause of a step after news: what comes meanwhile shares its next set, which costs about the same however large it is.
+"""
 OVERDUE_SECONDS = 0.5
 """How often payment periods that ran out are looked for."""
 FAILED_SECONDS = 1.0
@@ -42,15 +46,24 @@ def release_overdue(context: Context, limit: int, calls: Executor) -> int:
 
 
 class _Loop:
-    """One step, over and over: at once while it finds something, when woken, else each ``period``."""
+    """One step, over and over: while it finds something, else each ``period``; and when somebody calls, where ``hears``
+    says that a call may be about it.
+    """
 
-    def __init__(self, name: str, step: Step, period: float) -> None:
+    def __init__(self, name: str, step: Step, period: float, *, hears: bool = True) -> None:
         self.name = name
         self.step = step
+        self._hears = hears
         self.future: Future[int] | None = None
         self._due = Every(period)
         self._failed = Every(FAILED_SECONDS)
         self._called = False
+        self._lingers_until = 0.0
+
+    @property
+    def lingers(self) -> bool:
+        """It is called for, and about to run."""
+        return self._called and self.future is None
 
     def collect(self) -> int:
         """What the last run did; 0 while it runs. A failure is told, at most once a second, and tried again at its
@@ -61,15 +74,21 @@ class _Loop:
         future, self.future = self.future, None
         error = future.exception()
         if error is None:
-            return future.result()
+            done = future.result()
+            if 0 < done < LIMIT:
+                self._lingers_until = time.monotonic() + LINGER_SECONDS
+            self._called = self._called or done > 0
+            return done
         if self._failed.due():
             log.error("payments_step_failed", step=self.name, error=f"{type(error).__name__}: {error}")
         return 0
 
     def is_due(self, *, called: bool) -> bool:
         """A call that comes while the step runs may be for what it has looked past: it counts for the next run."""
-        self._called = self._called or called
-        if self.future is not None or not (self._called or self._due.due()):
+        self._called = self._called or (called and self._hears)
+        if self.future is not None or time.monotonic() < self._lingers_until:
+            return False
+        if not (self._called or self._due.due()):
             return False
         self._called = False
         return True
@@ -91,7 +110,7 @@ class Payer:
             _Loop("inbox", inbox.handle_once, wake.WAIT_SECONDS),
             _Loop("dues", dues.run_once, wake.WAIT_SECONDS),
             _Loop("refunds", refunds.run_once, wake.WAIT_SECONDS),
-            _Loop("overdue", release_overdue, OVERDUE_SECONDS),
+            _Loop("overdue", release_overdue, OVERDUE_SECONDS, hears=False),
         ]
 
     def run_once(self) -> int:
@@ -102,13 +121,16 @@ class Payer:
         if running:
             wait(running, BUSY_SECONDS, FIRST_COMPLETED)
             called = bool(self._queue.delete(wake.WAKE_KEY))
+        elif any(loop.lingers for loop in self._loops):
+            time.sleep(LINGER_SECONDS)
+            called = bool(self._queue.delete(wake.WAKE_KEY))
         else:
             called = wake.wait(self._queue)
         total = 0
         for loop in self._loops:
             done = loop.collect()
             total += done
-            if loop.is_due(called=called or done > 0):
+            if loop.is_due(called=called):
                 loop.future = self._steps.submit(loop.step, self._context, LIMIT, self._calls)
         if self._tally_due.due():
             self._tally.flush()
