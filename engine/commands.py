@@ -97,14 +97,16 @@ class Shown:
 
 def hold(sale_id: str, requests: Sequence[HoldRequest], reclaim_max: int = RECLAIM_MAX) -> Command[list[HoldAnswer]]:
     """Take units for many customers in one step. The answers are in the order of the requests."""
-    products = list(dict.fromkeys(product for request in requests for product, _ in request.lines))
+    baskets: dict[tuple[tuple[str, int], ...], int] = {}
+    for request in requests:
+        baskets.setdefault(request.lines, len(baskets) + 1)
+    products = list(dict.fromkeys(product for lines in baskets for product, _ in lines))
     argument = {
         "products": products,
-        "requests": [
-            part
-            for request in requests
-            for part in (request.token, request.customer, len(request.lines), *chain.from_iterable(request.lines))
-        ],
+        "baskets": [list(chain.from_iterable(lines)) for lines in baskets],
+        "tokens": [request.token for request in requests],
+        "names": [request.customer for request in requests],
+        "picks": [baskets[request.lines] for request in requests],
         "reclaim_max": reclaim_max,
     }
     return Command(
@@ -116,19 +118,20 @@ def hold(sale_id: str, requests: Sequence[HoldRequest], reclaim_max: int = RECLA
 
 
 def _read_hold_answers(raw: list[Any], expected: int) -> list[HoldAnswer]:
-    if len(raw) - 3 != expected:  # or somebody would get somebody else's answer
-        raise UnknownOutcome(f"hold.lua gave {len(raw) - 3} answers to {expected} requests")
+    words, details = raw[3::2], raw[4::2]
+    if not len(words) == len(details) == expected:  # or somebody would get somebody else's answer
+        raise UnknownOutcome(f"hold.lua gave {len(words)} answers to {expected} requests")
     position, now_ms = Position(raw[0], raw[1]), raw[2]
-    return [_read_hold_answer(position, now_ms, answer) for answer in raw[3:]]
+    return [_read_hold_answer(position, now_ms, *answer) for answer in zip(words, details, strict=True)]
 
 
-def _read_hold_answer(position: Position, now_ms: int, answer: list[Any]) -> HoldAnswer:
-    word = outcome("hold", answer[0])
+def _read_hold_answer(position: Position, now_ms: int, said: bytes, detail: Any) -> HoldAnswer:
+    word = outcome("hold", said)
     match word:
         case Outcome.HELD | Outcome.REPLAYED:
-            return HoldAnswer(position, now_ms, word, hold=unpack(answer[1]))
+            return HoldAnswer(position, now_ms, word, hold=unpack(detail))
         case Outcome.SOLD_OUT:
-            product, available, held, wait_ms, limit = answer[1:]
+            product, available, held, wait_ms, limit = detail
             return HoldAnswer(
                 position,
                 now_ms,
@@ -140,7 +143,7 @@ def _read_hold_answer(position: Position, now_ms: int, answer: list[Any]) -> Hol
                 limit=limit,
             )
         case Outcome.LIMIT_EXCEEDED:
-            product, limit, held_or_bought, tokens = answer[1:]
+            product, limit, held_or_bought, tokens = detail
             return HoldAnswer(
                 position,
                 now_ms,
@@ -151,9 +154,9 @@ def _read_hold_answer(position: Position, now_ms: int, answer: list[Any]) -> Hol
                 tokens=tuple(token for token in tokens.decode().split(",") if token),
             )
         case Outcome.NOT_STARTED:
-            return HoldAnswer(position, now_ms, word, starts_ms=answer[1])
+            return HoldAnswer(position, now_ms, word, starts_ms=detail)
         case Outcome.UNKNOWN_PRODUCT | Outcome.MIXED_CURRENCIES:
-            return HoldAnswer(position, now_ms, word, product=answer[1].decode())
+            return HoldAnswer(position, now_ms, word, product=detail.decode())
         case _:
             return HoldAnswer(position, now_ms, word)
 

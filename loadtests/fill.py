@@ -34,4 +34,4 @@ def fill(client: redis.Redis, sale_id: str, product: str, how_many: int, batch: 
 
 
 def _count_held(raw: list[Any]) -> Any:
-    return sum(answer[0] == b"held" for answer in raw[3:])
+    return raw[3::2].count(b"held")

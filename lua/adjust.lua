@@ -11,6 +11,7 @@
 --   'adjusted', seq
 --@include sale.lua
 --@include book.lua
+--@include file.lua
 
 if not exists then return answer('no_sale') end
 if fenced then return answer('fenced') end

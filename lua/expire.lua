@@ -21,7 +21,7 @@ for _, id in ipairs(arg.products) do
       become(token, record, 'expired')
       expired[#expired + 1] = token
     elseif not record or record[STATUS] ~= 'held' then
-      schedule(id, token, nil)
+      unschedule(id, token)
     end
   end
 end

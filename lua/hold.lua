@@ -1,25 +1,28 @@
 #!lua
 -- hold: take units for many customers in one step, each request decided by itself and in its turn.
 -- KEYS: the sale's seven, then the deadlines of every product that a request names.
--- ARGV[1] mark; ARGV[2] packed {products, requests, reclaim_max}; requests one after another in one list, each as token, customer, number
---   of lines, then product and qty of each line, each product once; reclaim_max the number of overdue holds that this call may end.
--- Returns {epoch, seq, now_ms, answer, ...}, one answer a request in the order of the requests; its words in the order of the checks:
---   {'no_sale'}
---   {'unknown_product', product}
---   {'replayed', record}                    this token took its units before, with the same lines
---   {'mismatch'}                            this token took other lines
---   {'fenced'}
---   {'paused'}
---   {'not_started', starts_ms}
---   {'ended'}
---   {'mixed_currencies', product}
---   {'limit_exceeded', product, limit, held_or_bought, tokens}   tokens as ',token,token', of the customer's live holds
---   {'sold_out', product, available, held, wait_ms, limit}       wait_ms to the next deadline, -1 where nothing is held
---   {'held', record}
+-- ARGV[1] mark; ARGV[2] packed {products, baskets, tokens, names, picks, reclaim_max}; baskets the different lists of lines that are asked for, each
+--   as product, qty, product, qty, ..., each product once; then a request's token, its customer's name and the number of its basket, each in a list
+--   of its own; reclaim_max the number of overdue holds that this call may end.
+-- Returns {epoch, seq, now_ms, word, detail, ...}, a word and a detail for each request in the order of the requests; nil where the word says it
+--   all. The words in the order of the checks:
+--   'no_sale'
+--   'unknown_product', product
+--   'replayed', record                    this token took its units before, with the same lines
+--   'mismatch'                            this token took other lines
+--   'fenced'
+--   'paused'
+--   'not_started', starts_ms
+--   'ended'
+--   'mixed_currencies', product
+--   'limit_exceeded', {product, limit, held_or_bought, tokens}   tokens as ',token,token', of the customer's live holds
+--   'sold_out', {product, available, held, wait_ms, limit}       wait_ms to the next deadline, -1 where nothing is held
+--   'held', record
 --@include sale.lua
 --@include book.lua
 
-local held, expired = {}, {}
+local tokens, names, picks, baskets = arg.tokens, arg.names, arg.picks, arg.baskets
+local expired = {}
 local reclaim_left = arg.reclaim_max
 local looked_at = {}
 
@@ -30,8 +33,8 @@ local function expire(token, record)
 end
 
 -- An abandoned hold must not stand in its own customer's way.
-local function expire_own(mine)
-  for token in mine.tokens:gmatch('[^,]+') do
+local function expire_own(own)
+  for token in own:gmatch('[^,]+') do
     if reclaim_left <= 0 then return end
     local record = find(token)
     if record and overdue(record) then expire(token, record) end
@@ -42,15 +45,15 @@ end
 local function reclaim(id, units, qty)
   while units.available < qty and reclaim_left > 0 do
     local seen = looked_at[id] or 0
-    local tokens = redis.call('ZRANGEBYSCORE', deadlines[id], '-inf', now, 'LIMIT', seen, math.min(reclaim_left, 100))
-    if #tokens == 0 then return end
-    looked_at[id] = seen + #tokens
-    for _, token in ipairs(tokens) do
+    local found = redis.call('ZRANGEBYSCORE', deadlines[id], '-inf', now, 'LIMIT', seen, math.min(reclaim_left, 100))
+    if #found == 0 then return end
+    looked_at[id] = seen + #found
+    for _, token in ipairs(found) do
       local record = find(token)
       if record and overdue(record) then
         expire(token, record)
       elseif not record or record[STATUS] ~= 'held' then
-        schedule(id, token, nil)
+        unschedule(id, token)
         reclaim_left = reclaim_left - 1
       end
     end
@@ -69,121 +72,128 @@ local function wait_ms(id, units)
   return waits[id]
 end
 
--- Requests are read where they stand: `from` is a request's first line in `requests`, two values a line, and `fields` has the name of each
--- line's customer entry.
-local requests, fields = arg.requests, {}
-local units_of, entry_of = {}, {}  -- the stock and the customer's entry of each line of the request at hand
-
-local function same_lines(record, from, count)
-  if #record[LINES] ~= count then return false end
+local function same_lines(record, basket)
+  if 2 * #record[LINES] ~= #basket then return false end
   for i, line in ipairs(record[LINES]) do
-    if line[PRODUCT] ~= requests[from + 2 * i - 2] or line[QTY] ~= requests[from + 2 * i - 1] then return false end
+    if line[PRODUCT] ~= basket[2 * i - 1] or line[QTY] ~= basket[2 * i] then return false end
   end
   return true
 end
 
 local expires = now + (sale.hold_ttl_ms or 0)
+local deadline = text(expires)
 
-local function pack_lines(from, count)
+-- A new hold's record is an array of six (byte 150), the first 'held' (164 and its letters), the second its customer. The records of one batch differ by little more
+-- than that, so what stands before the name is packed once for each length of a name, and what stands behind it once for each basket.
+local heads = {}
+local function head(name)
+  local found = '\150\164held' .. cmsgpack.pack(name):sub(1, -#name - 1)
+  heads[#name] = found
+  return found
+end
+
+local function tail(basket)
   local lines = {}
-  for i = 1, count do
-    local units = units_of[i]
-    lines[i] = {requests[from + 2 * i - 2], requests[from + 2 * i - 1], units.price, units.rev}
+  for i = 1, #basket, 2 do
+    local units = stock[basket[i]]
+    lines[#lines + 1] = {basket[i], basket[i + 1], units.price, units.rev}
   end
-  return cmsgpack.pack(units_of[1].currency, now, expires, lines)
+  basket.tail = cmsgpack.pack(stock[basket[1]].currency, now, expires, lines)
+  return basket.tail
 end
 
--- Records of one batch differ by little more than their customers, so the rest of a record is packed once: an array of six values (byte
--- 150), the first 'held', the second the customer (up to 31 bytes behind a byte that says how many).
-local head, short = '\150' .. cmsgpack.pack('held'), {}
-for length = 0, 31 do short[length] = string.char(160 + length) end
-
-local function pack_record(name, from, count)
-  local tail
-  if count == 1 then
-    local tails, qty = units_of[1].tails, requests[from + 1]
-    if not tails then
-      tails = {}
-      units_of[1].tails = tails
+-- What is wrong with a basket itself, whoever asks for it.
+local function look_at(basket)
+  for i = 1, #basket, 2 do
+    local units = product(basket[i])
+    if not units then
+      basket.unknown = basket[i]
+      return
     end
-    tail = tails[qty] or pack_lines(from, 1)
-    tails[qty] = tail
-  else
-    tail = pack_lines(from, count)
+    if units.currency ~= stock[basket[1]].currency then basket.mixed = basket.mixed or basket[i] end
   end
-  local length = short[#name]
-  return length and head .. length .. name .. tail or head .. cmsgpack.pack(name) .. tail
 end
 
-local function take(token, name, from, count)
-  for i = 1, count do
-    local qty, units, mine = requests[from + 2 * i - 1], units_of[i], entry_of[i]
-    units.available, units.held, units.changed = units.available - qty, units.held + qty, true
-    mine.quantity, mine.tokens, mine.changed = mine.quantity + qty, mine.tokens .. ',' .. token, true
-    schedule(requests[from + 2 * i - 2], token, expires)
-  end
-  local bytes = pack_record(name, from, count)
-  keep(token, bytes, nil)
-  held[#held + 1] = token
-  return bytes
+-- Why nobody can have a hold of this sale at this moment, and what goes with it.
+local function shut()
+  if fenced then return 'fenced' end
+  if sale.state == 'paused' then return 'paused' end
+  if now < sale.starts_ms then return 'not_started', sale.starts_ms end
+  if sale.state == 'ended' or (sale.ends_ms > 0 and now >= sale.ends_ms) then return 'ended' end
 end
 
-local function decide(token, name, from, count, first_field)
-  for i = 1, count do
-    local units = product(requests[from + 2 * i - 2])
-    if not units then return {'unknown_product', requests[from + 2 * i - 2]} end
-    units_of[i], entry_of[i] = units, customers[fields[first_field + i - 1]]
-  end
-  local earlier = find(token)
+-- `entries` has the names of the customers' entries, one for each line of each request; those of this one begin behind `before`.
+local entries, shut_by, opens = {}, nil, nil
+local function decide(token, name, basket, before)
+  if not exists then return 'no_sale' end
+  if basket.unknown then return 'unknown_product', basket.unknown end
+  local earlier = packed[token]
   if earlier then
-    if same_lines(earlier, from, count) then return {'replayed', packed[token]} end
-    return {'mismatch'}
+    if same_lines(find(token), basket) then return 'replayed', earlier end
+    return 'mismatch'
   end
-  if fenced then return {'fenced'} end
-  if sale.state == 'paused' then return {'paused'} end
-  if now < sale.starts_ms then return {'not_started', sale.starts_ms} end
-  if sale.state == 'ended' or (sale.ends_ms > 0 and now >= sale.ends_ms) then return {'ended'} end
+  if shut_by then return shut_by, opens end
+  if basket.mixed then return 'mixed_currencies', basket.mixed end
 
-  for i = 2, count do
-    if units_of[i].currency ~= units_of[1].currency then return {'mixed_currencies', requests[from + 2 * i - 2]} end
-  end
-  for i = 1, count do
-    local qty, limit, mine = requests[from + 2 * i - 1], units_of[i].limit, entry_of[i]
-    if limit > 0 and mine.quantity + qty > limit then
-      expire_own(mine)
-      if mine.quantity + qty > limit then
-        return {'limit_exceeded', requests[from + 2 * i - 2], limit, mine.quantity, mine.tokens}
+  for i = 2, #basket, 2 do
+    local limit, qty, field = stock[basket[i - 1]].limit, basket[i], entries[before + i / 2]
+    if limit > 0 then
+      local quantity, own = customer(field)
+      if quantity + qty > limit then
+        expire_own(own)
+        quantity, own = customer(field)
+        if quantity + qty > limit then return 'limit_exceeded', {basket[i - 1], limit, quantity, own} end
       end
     end
   end
-  for i = 1, count do
-    local id, qty, units = requests[from + 2 * i - 2], requests[from + 2 * i - 1], units_of[i]
+  for i = 2, #basket, 2 do
+    local id, qty = basket[i - 1], basket[i]
+    local units = stock[id]
     if units.available < qty then
       reclaim(id, units, qty)
-      if units.available < qty then return {'sold_out', id, units.available, units.held, wait_ms(id, units), units.limit} end
+      if units.available < qty then return 'sold_out', {id, units.available, units.held, wait_ms(id, units), units.limit} end
     end
   end
-  return {'held', take(token, name, from, count)}
+
+  for i = 2, #basket, 2 do
+    local id, qty, field = basket[i - 1], basket[i], entries[before + i / 2]
+    local units, quantity, own = stock[id], customer(field)
+    units.available, units.held, units.changed = units.available - qty, units.held + qty, true
+    change_customer(field, text(quantity + qty) .. own .. ',' .. token)
+    schedule(id, token, deadline)
+  end
+  local record = (heads[#name] or head(name)) .. name .. (basket.tail or tail(basket))
+  local last = #taken
+  packed[token], taken[last + 1], taken[last + 2] = record, token, record
+  return 'held', record
 end
 
-local tokens, starts = {}, {}
-local at = 1
-while requests[at] do
-  local request, name, count = #tokens + 1, requests[at + 1], requests[at + 2]
-  tokens[request], starts[request] = requests[at], at
-  for line = at + 3, at + 1 + 2 * count, 2 do fields[#fields + 1] = requests[line] .. ':' .. name end
-  at = at + 3 + 2 * count
+if exists then
+  shut_by, opens = shut()
+  for i = 1, #baskets do look_at(baskets[i]) end
+  for i = 1, #tokens do
+    local basket, last = baskets[picks[i]], #entries
+    for line = 1, #basket, 2 do entries[last + (line + 1) / 2] = basket[line] .. ':' .. names[i] end
+  end
+  -- What all the requests need is read with one command a hash.
+  for first = 1, #tokens, at_once do
+    local found = redis.call('HMGET', HOLDS, unpack(tokens, first, math.min(first + at_once - 1, #tokens)))
+    for i = 1, #found do packed[tokens[first + i - 1]] = found[i] end
+  end
+  for first = 1, #entries, at_once do
+    local found = redis.call('HMGET', CUSTOMERS, unpack(entries, first, math.min(first + at_once - 1, #entries)))
+    for i = 1, #found do customers[entries[first + i - 1]] = found[i] end
+  end
 end
-
-local answers, first_field = {}, 1
-if exists then prefetch(tokens, fields) end
-for i, token in ipairs(tokens) do
-  local start = starts[i]
-  local name, count = requests[start + 1], requests[start + 2]
-  answers[i] = exists and decide(token, name, start + 3, count, first_field) or {'no_sale'}
-  first_field = first_field + count
+local answers, before = answer(), 0
+for i = 1, #tokens do
+  local basket = baskets[picks[i]]
+  local word, detail = decide(tokens[i], names[i], basket, before)
+  answers[2 * i + 2], answers[2 * i + 3] = word, detail or false
+  before = before + #basket / 2
 end
 emit_holds('expired', expired)
-emit_holds('held', held)
+if #taken > 0 then emit('held', taken) end
 commit()
-return answer(unpack(answers))
+answers[2] = seq
+return answers

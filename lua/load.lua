@@ -12,6 +12,7 @@
 --   'loaded'
 --@include sale.lua
 --@include book.lua
+--@include file.lua
 
 if not exists and arg.create == 0 then return answer('no_sale') end
 if fenced then return answer('fenced') end

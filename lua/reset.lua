@@ -9,6 +9,7 @@
 --   'changed'
 --@include sale.lua
 --@include book.lua
+--@include file.lua
 
 if epoch >= arg.epoch then return answer('overtaken') end
 

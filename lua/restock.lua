@@ -20,18 +20,27 @@ if not record then return answer('no_hold') end
 local done = redis.call('HGET', COMMANDS, arg.command)
 if done then return answer('replayed', tonumber(done)) end
 if record[STATUS] ~= 'sold' then return answer('not_sold', packed[arg.token]) end
+
+local function give_back(line, qty)
+  local units, field = product(line[PRODUCT]), line[PRODUCT] .. ':' .. record[CUSTOMER]
+  local quantity, tokens = customer(field)
+  units.sold, units.available, units.changed = units.sold - qty, units.available + qty, true
+  change_customer(field, entry(quantity - qty, tokens))
+  line[RETURNED] = (line[RETURNED] or 0) + qty
+end
+
 for _, back in ipairs(arg.lines) do
   local found = false
   for _, line in ipairs(record[LINES]) do
     if line[PRODUCT] == back[PRODUCT] and back[QTY] <= outstanding(line) then
-      give_back(record, line, back[QTY])
+      give_back(line, back[QTY])
       found = true
     end
   end
   if not found then return answer('too_many', back[PRODUCT]) end
 end
 
-keep(arg.token, cmsgpack.pack(record), record)
+keep(arg.token, record)
 emit('restocked', {'refund', arg.command, 'lines', cmsgpack.pack(arg.lines), arg.token, packed[arg.token]})
 command_writes = {arg.command, seq + 1}
 commit()

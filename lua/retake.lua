@@ -26,8 +26,8 @@ if record[STATUS] ~= 'expired' then return answer('not_expired', packed[arg.toke
 if sale.state == 'paused' then return answer('paused') end
 if sale.state == 'ended' or (sale.ends_ms > 0 and now >= sale.ends_ms) then return answer('ended') end
 for _, line in ipairs(record[LINES]) do
-  local units, mine = product(line[PRODUCT]), customer(line[PRODUCT], record[CUSTOMER])
-  if units.limit > 0 and mine.quantity + line[QTY] > units.limit then return answer('limit_exceeded', line[PRODUCT]) end
+  local units, quantity = product(line[PRODUCT]), customer(line[PRODUCT] .. ':' .. record[CUSTOMER])
+  if units.limit > 0 and quantity + line[QTY] > units.limit then return answer('limit_exceeded', line[PRODUCT]) end
 end
 for _, line in ipairs(record[LINES]) do
   if product(line[PRODUCT]).available < line[QTY] then return answer('sold_out', line[PRODUCT]) end

@@ -1,24 +1,29 @@
 -- The book of a sale: what the script finds is read into locals, changed there, and written by `commit` alone. So a script
 -- decides everything before its first write, and nothing after that write can fail.
 
--- A hold's record, and a line of it. `pay_by` and `checkout` are there from check-out on, `returned` after a refund with restock.
-local STATUS, CUSTOMER, CURRENCY, CREATED, EXPIRES, LINES, PAY_BY, CHECKOUT = 1, 2, 3, 4, 5, 6, 7, 8
-local PRODUCT, QTY, PRICE, REV, RETURNED = 1, 2, 3, 4, 5
-
 -- Which counter a hold's units stand in, by its status; a hold that is not there yet has them in `available`.
 local counter = {held = 'held', paying = 'held', sold = 'sold', released = 'available', expired = 'available'}
 local live = {held = true, paying = true}
 local counted = {held = true, paying = true, sold = true}
 
+-- What is read of a product, numbers and words. Those that are read most come first, for they are written in this order, and a small hash is
+-- searched from its beginning. What only a sale file changes is read by the scripts that ask for it here.
+local stock_numbers, stock_words = {'available', 'held', 'limit', 'price', 'rev', 'sold'}, {'currency'}
+
 -- Values that one command gets at most. Lua's stack has room for 8,000, and an error in the middle of the writes would tear the book. Even,
 -- so that a field and its value stay together.
 local at_once = 4000
 
-local stock, records, packed, customers = {}, {}, {}, {}
-local events, hold_writes, deadline_writes, command_writes = {}, {}, {}, {}
-local payments_added, payments_dropped = {}, {}
+-- What was found or decided, by its name in Redis; nil was not looked at, false is not there. `changes` is what `customers` are to be.
+local stock, records, packed, customers, changes = {}, {}, {}, {}, {}
+-- What `commit` writes. `taken` is of new holds, each token with its record: the body of their event too.
+local events, hold_writes, taken, command_writes = {}, {}, {}, {}
+local deadlines_added, deadlines_dropped, payments_added, payments_dropped = {}, {}, {}, {}
+local customers_changed = {}
 
-local stock_fields = {'total', 'available', 'held', 'sold', 'limit', 'price', 'compare_at', 'currency', 'name', 'rev', 'loaded'}
+-- A hold's record, and a line of it. `pay_by` and `checkout` are there from check-out on, `returned` after a refund with restock.
+local STATUS, CUSTOMER, CURRENCY, CREATED, EXPIRES, LINES, PAY_BY, CHECKOUT = 1, 2, 3, 4, 5, 6, 7, 8
+local PRODUCT, QTY, PRICE, REV, RETURNED = 1, 2, 3, 4, 5
 
 -- A whole number as text, each converted once: that costs more than all else that a small hold needs.
 local texts = {}
@@ -35,15 +40,14 @@ end
 local function product(id)
   local found = stock[id]
   if found == nil then
-    local keys = {}
-    for i, field in ipairs(stock_fields) do keys[i] = id .. ':' .. field end
-    local values = redis.call('HMGET', STOCK, unpack(keys))
+    local numbers, fields = #stock_numbers, {}
+    for i = 1, numbers do fields[i] = id .. ':' .. stock_numbers[i] end
+    for i = 1, #stock_words do fields[numbers + i] = id .. ':' .. stock_words[i] end
+    local values = redis.call('HMGET', STOCK, unpack(fields))
     found = values[1] and {} or false
     if found then
-      for i, field in ipairs(stock_fields) do found[field] = values[i] end
-      for _, field in ipairs({'total', 'available', 'held', 'sold', 'limit', 'price', 'compare_at', 'rev', 'loaded'}) do
-        found[field] = tonumber(found[field]) or 0
-      end
+      for i = 1, numbers do found[stock_numbers[i]] = tonumber(values[i]) or 0 end
+      for i = 1, #stock_words do found[stock_words[i]] = values[numbers + i] end
     end
     stock[id] = found
   end
@@ -65,57 +69,52 @@ local function find(token)
   return record
 end
 
-local function read_customer(field, value)
-  local mine = {quantity = 0, tokens = ''}
-  if value then
-    local quantity, tokens = value:match('^(%-?%d+)(.*)$')
-    mine.quantity, mine.tokens = tonumber(quantity), tokens
+-- What a customer holds or bought of a product, by the name of the entry: the quantity, and the tokens of the live holds as ',token,token'.
+local function customer(field)
+  local value = changes[field]
+  if value == nil then value = customers[field] end
+  if value == nil then
+    value = redis.call('HGET', CUSTOMERS, field)
+    customers[field] = value
   end
-  customers[field] = mine
-  return mine
+  if not value then return 0, '' end
+  local quantity, tokens = value:match('^(%-?%d+)(.*)$')
+  return tonumber(quantity), tokens
 end
 
--- What a customer holds or bought of a product: {quantity, tokens}, tokens as ',token,token'.
-local function customer(id, name)
-  local field = id .. ':' .. name
-  return customers[field] or read_customer(field, redis.call('HGET', CUSTOMERS, field))
+-- The entry as it is to be.
+local function change_customer(field, value)
+  if changes[field] == nil then customers_changed[#customers_changed + 1] = field end
+  changes[field] = value
 end
 
--- Read what many requests need with one command a hash.
-local function prefetch(tokens, fields)
-  for first = 1, #tokens, at_once do
-    local found = redis.call('HMGET', HOLDS, unpack(tokens, first, math.min(first + at_once - 1, #tokens)))
-    for i, bytes in ipairs(found) do packed[tokens[first + i - 1]] = bytes end
-  end
-  for first = 1, #fields, at_once do
-    local found = redis.call('HMGET', CUSTOMERS, unpack(fields, first, math.min(first + at_once - 1, #fields)))
-    for i, value in ipairs(found) do read_customer(fields[first + i - 1], value) end
-  end
-end
+-- What such an entry holds, false where it holds nothing.
+local function entry(quantity, tokens) return (quantity ~= 0 or tokens ~= '') and text(quantity) .. tokens end
 
 local function without(tokens, token)
   local first, last = tokens:find(',' .. token, 1, true)
   return first and tokens:sub(1, first - 1) .. tokens:sub(last + 1) or tokens
 end
 
--- An entry in a product's deadlines: `deadline` to set it, nil to drop it. Where the caller did not bring the product's key the
--- entry stays behind; whoever meets it sees that the hold is no longer held, and drops it.
+-- A hold's entry in a product's deadlines, and its end.
 local function schedule(id, token, deadline)
-  if not deadlines[id] then return end
-  local writes = deadline_writes[id]
-  if not writes then
-    writes = {added = {}, dropped = {}}
-    deadline_writes[id] = writes
+  local added = deadlines_added[id]
+  if not added then
+    added = {}
+    deadlines_added[id] = added
   end
-  local list = deadline and writes.added or writes.dropped
-  if deadline then list[#list + 1] = text(deadline) end
-  list[#list + 1] = token
+  local last = #added
+  added[last + 1], added[last + 2] = deadline, token
+end
+local function unschedule(id, token)
+  deadlines_dropped[id] = deadlines_dropped[id] or {}
+  table.insert(deadlines_dropped[id], token)
 end
 
--- What becomes of a hold, packed; its record as a table where the caller has it.
-local function keep(token, bytes, record)
+-- What becomes of a hold that was there.
+local function keep(token, record)
+  local bytes, last = cmsgpack.pack(record), #hold_writes
   packed[token], records[token] = bytes, record
-  local last = #hold_writes
   hold_writes[last + 1], hold_writes[last + 2] = token, bytes
 end
 
@@ -128,19 +127,20 @@ local function become(token, record, status)
   local from, to = counter[was] or 'available', counter[status]
   for _, line in ipairs(record[LINES]) do
     local id, qty = line[PRODUCT], outstanding(line)
-    local units, mine = product(id), customer(id, record[CUSTOMER])
+    local units, field = product(id), id .. ':' .. record[CUSTOMER]
+    local quantity, tokens = customer(field)
     if from ~= to then
       units[from] = units[from] - qty
       units[to] = units[to] + qty
       units.changed = true
     end
-    if counted[status] and not counted[was] then mine.quantity = mine.quantity + qty end
-    if counted[was] and not counted[status] then mine.quantity = mine.quantity - qty end
-    if live[status] and not live[was] then mine.tokens = mine.tokens .. ',' .. token end
-    if live[was] and not live[status] then mine.tokens = without(mine.tokens, token) end
-    mine.changed = true
-    if status == 'held' then schedule(id, token, record[EXPIRES]) end
-    if was == 'held' then schedule(id, token, nil) end
+    if counted[status] and not counted[was] then quantity = quantity + qty end
+    if counted[was] and not counted[status] then quantity = quantity - qty end
+    if live[status] and not live[was] then tokens = tokens .. ',' .. token end
+    if live[was] and not live[status] then tokens = without(tokens, token) end
+    change_customer(field, entry(quantity, tokens))
+    if status == 'held' then schedule(id, token, text(record[EXPIRES])) end
+    if was == 'held' then unschedule(id, token) end
   end
   if status == 'paying' then
     payments_added[#payments_added + 1] = record[PAY_BY]
@@ -149,18 +149,10 @@ local function become(token, record, status)
     payments_dropped[#payments_dropped + 1] = token
   end
   record[STATUS] = status
-  keep(token, cmsgpack.pack(record), record)
+  keep(token, record)
 end
 
 local function overdue(record) return record[STATUS] == 'held' and record[EXPIRES] <= now end
-
--- Units that were given back without the hold's end (a refund with restock).
-local function give_back(record, line, qty)
-  local units, mine = product(line[PRODUCT]), customer(line[PRODUCT], record[CUSTOMER])
-  units.sold, units.available, units.changed = units.sold - qty, units.available + qty, true
-  mine.quantity, mine.changed = mine.quantity - qty, true
-  line[RETURNED] = (line[RETURNED] or 0) + qty
-end
 
 -- What happened, for Postgres: a kind and pairs of field and value.
 local function emit(kind, body) events[#events + 1] = {kind = kind, body = body} end
@@ -182,35 +174,50 @@ local function write(command, key, values)
   end
 end
 
+local function list(values, id, units, fields)
+  for i = 1, #fields do
+    local last = #values
+    values[last + 1], values[last + 2] = id .. ':' .. fields[i], units[fields[i]]
+  end
+end
+
+-- Where the caller did not bring a product's key its entries stay behind; whoever meets one sees that the hold is no longer held, and drops it.
+local function write_deadlines(command, lists)
+  for id, values in pairs(lists) do
+    if deadlines[id] then write(command, deadlines[id], values) end
+  end
+end
+
 -- Write all that was decided: the events first, for they are the only write that could be refused.
 local function commit()
-  for _, event in ipairs(events) do
+  for i = 1, #events do
     seq = seq + 1
-    redis.call('XADD', EVENTS, epoch .. '-' .. seq, 'kind', event.kind, 'mark', mark, 'at', now, unpack(event.body))
+    redis.call('XADD', EVENTS, epoch .. '-' .. seq, 'kind', events[i].kind, 'mark', mark, 'at', now, unpack(events[i].body))
   end
   if #events > 0 then redis.call('HSET', SALE, 'seq', seq, 'mark', mark) end
   write('HSET', HOLDS, hold_writes)
-  for id, writes in pairs(deadline_writes) do
-    write('ZADD', deadlines[id], writes.added)
-    write('ZREM', deadlines[id], writes.dropped)
-  end
+  write('HSET', HOLDS, taken)
+  write_deadlines('ZADD', deadlines_added)
+  write_deadlines('ZREM', deadlines_dropped)
   write('ZADD', PAYMENTS, payments_added)
   write('ZREM', PAYMENTS, payments_dropped)
   local counters, quantities, forgotten = {}, {}, {}
   for id, units in pairs(stock) do
-    if units and units.changed then
-      for _, field in ipairs(units.changed == 'all' and stock_fields or {'available', 'held', 'sold'}) do
-        counters[#counters + 1] = id .. ':' .. field
-        counters[#counters + 1] = units[field]
-      end
+    if units and units.changed == 'all' then
+      list(counters, id, units, stock_numbers)
+      list(counters, id, units, stock_words)
+    elseif units and units.changed then
+      list(counters, id, units, {'available', 'held', 'sold'})
     end
   end
-  for field, mine in pairs(customers) do
-    if mine.changed and mine.quantity == 0 and mine.tokens == '' then
+  for i = 1, #customers_changed do
+    local field = customers_changed[i]
+    local value = changes[field]
+    if value then
+      local last = #quantities
+      quantities[last + 1], quantities[last + 2] = field, value
+    else
       forgotten[#forgotten + 1] = field
-    elseif mine.changed then
-      quantities[#quantities + 1] = field
-      quantities[#quantities + 1] = text(mine.quantity) .. mine.tokens
     end
   end
   write('HSET', STOCK, counters)

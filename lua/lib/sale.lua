@@ -10,14 +10,17 @@ local COMMANDS = KEYS[7]   -- hash    id of a command that must not happen twice
 local mark = ARGV[1]
 local arg = cmsgpack.unpack(ARGV[2])
 
-local deadlines = {}
-for i, id in ipairs(arg.products or {}) do deadlines[id] = KEYS[7 + i] end
+local deadlines, products = {}, arg.products or {}
+for i = 1, #products do deadlines[products[i]] = KEYS[7 + i] end
 
-local sale = {}
+local sale
 do
-  local names = {'epoch', 'seq', 'state', 'fenced', 'starts_ms', 'ends_ms', 'hold_ttl_ms', 'payment_ttl_ms', 'shift_ms'}
-  local values = redis.call('HMGET', SALE, unpack(names))
-  for i, name in ipairs(names) do sale[name] = tonumber(values[i]) or values[i] or nil end
+  local found = redis.call('HMGET', SALE, 'epoch', 'seq', 'state', 'fenced', 'starts_ms', 'ends_ms', 'hold_ttl_ms', 'payment_ttl_ms', 'shift_ms')
+  sale = {
+    epoch = tonumber(found[1]), seq = tonumber(found[2]), state = found[3], fenced = tonumber(found[4]),
+    starts_ms = tonumber(found[5]), ends_ms = tonumber(found[6]),
+    hold_ttl_ms = tonumber(found[7]), payment_ttl_ms = tonumber(found[8]), shift_ms = tonumber(found[9]),
+  }
 end
 local exists, fenced = sale.epoch ~= nil, sale.fenced == 1
 local epoch, seq = sale.epoch or 0, sale.seq or 0

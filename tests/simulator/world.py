@@ -26,8 +26,6 @@ from tests.simulator.wire import Wire, pack
 T = TypeVar("T")
 SALE: Final = "bf"
 CLOCK_MS: Final = 2
-ANSWERS_EACH: Final = ("hold", "settle")
-"""Scripts that answer each of many requests."""
 """What Redis's clock may read coarser inside a script than beside it."""
 
 
@@ -114,8 +112,15 @@ class World:
         return answer
 
     def _count(self, script: str, rest: Sequence[Any]) -> None:
-        for said in rest if script in ANSWERS_EACH else rest[:1]:
-            self.calls[script, (said[0] if script in ANSWERS_EACH else said).decode()] += 1
+        match script:
+            case "hold":
+                words = rest[::2]
+            case "settle":
+                words = [said[0] for said in rest]
+            case _:
+                words = rest[:1]
+        for word in words:
+            self.calls[script, word.decode()] += 1
 
     def _check_clock(self, before: Sequence[bytes], unshifted: int | None, after: Sequence[bytes]) -> None:
         """Where there is no sale, there is nobody whose time could be moved."""
