@@ -14,6 +14,8 @@ from payments.records import Attempt, NewAttempt, OrderRecord
 from payments.settle import Applied, AttemptResult, Effect, apply_intent
 from persistence.refusals import Refusal
 
+_FIELDS = {"payment_method": "payment_method_id", "customer": "payment_customer_id"}
+"""What the provider calls that the shop chose, and what the shop calls it."""
 _LOOK_BACK_SECONDS = 300
 """Stripe's clock and ours may differ by so much."""
 
@@ -68,7 +70,7 @@ def begin(ctx: Context, order: OrderRecord, attempt: Attempt) -> Tried:
         result = AttemptResult(attempt.number, "declined", declined.decline_code)
         return Tried(apply_intent(ctx, order.id, declined.intent, result), declined=declined)
     except ProviderRefused as refused:
-        return _without_card(ctx, order, attempt, refused)
+        return _without_refused(ctx, order, attempt, refused)
     ctx.checkpoint("intent created")
     return Tried(apply_intent(ctx, order.id, intent, AttemptResult(attempt.number, intent.status)))
 
@@ -88,7 +90,7 @@ def find_intent(ctx: Context, order_id: str) -> Tried:
         intent = _create(ctx, order, attempt, plain)
     except ProviderRefused as refused:
         if refused.code != "idempotency_error":
-            return _without_card(ctx, order, attempt, refused)
+            return _without_refused(ctx, order, attempt, refused)
         return create_intent(ctx, order_id)
     return Tried(apply_intent(ctx, order_id, intent, AttemptResult(attempt.number, intent.status)))
 
@@ -109,21 +111,24 @@ def _create(ctx: Context, order: OrderRecord, attempt: Attempt, parameters: Mapp
     raise ProviderUnavailable("it repeats a failure; the next try has another key", 1)
 
 
-def _without_card(ctx: Context, order: OrderRecord, attempt: Attempt, refused: ProviderRefused) -> Tried:
-    """The provider did not take the try's card or its other parameters. An intent without the card keeps the order
-    payable.
+def _without_refused(ctx: Context, order: OrderRecord, attempt: Attempt, refused: ProviderRefused) -> Tried:
+    """The provider did not take the try's card, its customer or its other parameters. An intent without what it did
+    not take keeps the order payable.
     """
+    has_card = "payment_method" in attempt.parameters
+    dropped = {"payment_method", "confirm"} if has_card and refused.param != "customer" else {*_FIELDS, "confirm"}
+    plain = {name: value for name, value in attempt.parameters.items() if name not in dropped}
     with ctx.db.begin() as conn:
         records.lock(conn, order.id)
         records.close_attempt(conn, order.id, attempt.number, "refused", refused.code)
-        if "payment_method" in attempt.parameters:
-            plain = creation(ctx.settings, order) | {"capture_method": attempt.parameters["capture_method"]}
+        if plain != attempt.parameters:
             records.add_attempts(conn, [NewAttempt(order.id, attempt.number + 1, None, plain)])
         else:
             records.write_payment(conn, order.id, due=None, due_at=None, last_error=str(refused))
             return Tried(Applied(Effect.RECORDED), refused=refused)
     ctx.checkpoint("attempt refused")
-    return Tried(create_intent(ctx, order.id).applied, refused=refused)
+    made = create_intent(ctx, order.id)
+    return Tried(made.applied, refused=made.refused or refused)
 
 
 def confirm_intent(ctx: Context, order: OrderRecord, intent_id: str, attempt: Attempt) -> Tried:
@@ -170,9 +175,10 @@ def raise_outcome(order_id: str, attempt: Attempt) -> None:
 
 def refusal_of(order_id: str, code: str, parameters: Mapping[str, Any]) -> Refusal:
     """What a request is answered with whose parameters the provider refused."""
-    if "payment_method" in parameters:
-        message = f"The payment provider does not take this payment method ({code})."
-        errors = [{"field": "payment_method_id", "message": message}]
+    fields = [field for name, field in _FIELDS.items() if name in parameters]
+    if fields:
+        message = f"The payment provider does not take this ({code})."
+        errors = [{"field": field, "message": message} for field in fields]
         return Refusal("validation_error", message, errors=errors, order_id=order_id)
     return Refusal(
         "order_not_payable",

@@ -96,8 +96,10 @@ def _try(ctx: Context, order: OrderRecord, attempt: Attempt) -> None:
     if attempt.outcome is not None:
         return
     if order.intent_id is None:
-        create_intent(ctx, order.id)
+        made = create_intent(ctx, order.id)
         order = _read(ctx, order.id)
+        if order.intent_id is None and made.refused is not None:
+            raise refusal_of(order.id, made.refused.code, {})
     if order.intent_id is None:
         raise ProviderUnavailable("the order has no intent yet")
     tried = confirm_intent(ctx, order, order.intent_id, attempt)

@@ -1,7 +1,9 @@
 """A hold becomes an order once, whatever is repeated and whoever crashes; the same request learns the same intent."""
 
 import pytest
+import stripe
 
+from engine import keys
 from payments.checkout import OrderRequest, place_order
 from persistence.refusals import Refusal
 from tests.payments.shop import Shop
@@ -11,6 +13,10 @@ def refusal(shop: Shop, hold_id: str, **more: str) -> Refusal:
     with pytest.raises(Refusal) as refused:
         shop.order(hold_id, **more)
     return refused.value
+
+
+def stripe_of(shop: Shop) -> stripe.StripeClient:
+    return stripe.StripeClient(shop.stripe.secret_key, base_addresses={"api": shop.stripe.base_url})
 
 
 def test_an_order_is_made_and_paid_in_the_browser(shop: Shop) -> None:
@@ -56,6 +62,33 @@ def test_a_card_that_is_none_is_named_and_the_order_stays_payable(shop: Shop) ->
     assert shop.pay(refused.extra["order_id"])["status"] == "paid"
     shop.work()
     shop.check()
+
+
+@pytest.mark.parametrize("card", [{}, {"card": "pm_card_visa"}])
+def test_a_customer_who_is_none_is_named_and_the_order_stays_payable(shop: Shop, card: dict[str, str]) -> None:
+    refused = refusal(shop, shop.hold(), payment_customer_id="cus_nonsense", **card)
+    assert (refused.code, refused.status) == ("validation_error", 422)
+    assert "payment_customer_id" in [each["field"] for each in refused.extra["errors"]]
+    assert shop.pay(refused.extra["order_id"])["status"] == "paid"
+    shop.work()
+    shop.check()
+
+
+def test_a_card_that_is_none_does_not_cost_the_order_its_customer(shop: Shop) -> None:
+    v1 = stripe_of(shop).v1
+    customer = v1.customers.create()
+    refused = refusal(shop, shop.hold(), card="pm_nonsense", payment_customer_id=customer.id)
+    saved = v1.payment_methods.attach("pm_card_visa", {"customer": customer.id})
+    assert shop.pay(refused.extra["order_id"], saved.id)["status"] == "paid"
+
+
+def test_an_order_that_the_provider_never_takes_says_so_again(shop: Shop) -> None:
+    shop.ctx.redis.hset(keys.stock(shop.sale), "sock:price", 1)  # less than Stripe charges
+    refused = refusal(shop, shop.hold(sock=1))
+    assert (refused.code, refused.extra["reason"]) == ("order_not_payable", "amount_too_small")
+    with pytest.raises(Refusal) as again:
+        shop.pay(refused.extra["order_id"])
+    assert (again.value.code, again.value.extra) == (refused.code, refused.extra)
 
 
 def test_the_same_request_again_gets_the_first_answer_byte_for_byte(shop: Shop) -> None:
