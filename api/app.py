@@ -10,7 +10,7 @@ import structlog
 from litestar import Litestar
 from litestar.datastructures import State
 
-from api import garbage, leaving, logs, methods, openapi, problems
+from api import leaving, logs, methods, openapi, problems
 from api.door import Door
 from api.express import Express
 from api.metrics import Metrics
@@ -21,7 +21,7 @@ from api.routes import admin, holds, house, orders, shop
 from api.services import Services
 from api.traced import Traced
 from api.visits import Visits
-from engine import tracing
+from engine import garbage, tracing
 from engine.settings import SettingError, Settings
 
 log = structlog.get_logger("api")

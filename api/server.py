@@ -16,9 +16,9 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from api import garbage
 from api.app import create_app
 from api.express import ExpressHttp
+from engine import garbage
 from engine.settings import PREFIX, Settings
 
 KEEP_ALIVE_SECONDS: Final = 15

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from rq import SimpleWorker
 from rq.worker import DequeueStrategy
 
-from engine import tracing
+from engine import garbage, tracing
 from engine.settings import Settings
 from workers.queues import Kind, queue_of
 from workers.runtime import Runtime, install, open_runtime, queue_redis
@@ -70,6 +70,7 @@ def run_worker(settings: Settings, number: int = 0) -> None:
     tracing.start("worker")
     runtime = open_runtime(settings)
     install(runtime)
+    garbage.rest()
     _stop_on_signals(runtime.stop)
     kinds = list(Kind)
     kinds = kinds[number % len(kinds) :] + kinds[: number % len(kinds)]
