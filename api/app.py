@@ -23,6 +23,7 @@ from api.traced import Traced
 from api.visits import Visits
 from engine import garbage, tracing
 from engine.settings import SettingError, Settings
+from persistence.database import read_url
 
 log = structlog.get_logger("api")
 
@@ -87,3 +88,4 @@ def _check(settings: Settings) -> None:
         if not getattr(settings, name):
             raise SettingError(f"the API needs FLASHSALE_{name.upper()}")
     _ = settings.queue_url
+    read_url(settings.database_url)

@@ -1,10 +1,8 @@
-"""Connections to Redis from the URLs that the contract allows. None of them retries by itself: a script whose reply
-was lost may have happened, and only its caller knows whether asking again is safe.
+"""Connections to Redis from the URLs that the contract allows, which ``Settings`` has looked at. None of them retries
+by itself: a script whose reply was lost may have happened, and only its caller knows whether asking again is safe.
 """
 
-from collections.abc import Sequence
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit
 
 import redis
 import redis.asyncio
@@ -14,11 +12,10 @@ import redis.retry
 import redis.sentinel
 from redis.backoff import NoBackoff
 
+from engine import urls
 from engine.cluster import AsyncCluster, Cluster
 from engine.command import AsyncClient, Client
-from engine.settings import SettingError
 
-SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "redis+sentinel")
 _CONNECT_TIMEOUT_SECONDS = 2.0
 _REPLY_TIMEOUT_SECONDS = 10.0
 _CONNECTIONS_MAX = 1000
@@ -26,12 +23,12 @@ _CONNECTIONS_MAX = 1000
 
 
 def connect(url: str, *, reply_timeout_seconds: float | None = _REPLY_TIMEOUT_SECONDS) -> Client:
-    """A sync client, connected at its first command. Raises ``SettingError`` for a URL of another kind."""
+    """A sync client, connected at its first command."""
     options = _options(redis.retry.Retry(NoBackoff(), 0), reply_timeout_seconds)
-    match _scheme(url):
+    match urls.scheme(url):
         case "redis+cluster":
-            nodes = [redis.cluster.ClusterNode(*host) for host in _hosts(url, 6379)]  # type: ignore[no-untyped-call]
-            return Cluster(startup_nodes=nodes, **options, **_login(url))
+            nodes = [redis.cluster.ClusterNode(*host) for host in urls.cluster_nodes(url)]  # type: ignore[no-untyped-call]
+            return Cluster(startup_nodes=nodes, **options, **urls.login(url))
         case "redis+sentinel":
             return cast(redis.Redis, _master(redis.sentinel.Sentinel, url, options))
         case _:
@@ -41,10 +38,10 @@ def connect(url: str, *, reply_timeout_seconds: float | None = _REPLY_TIMEOUT_SE
 def connect_async(url: str, *, reply_timeout_seconds: float | None = _REPLY_TIMEOUT_SECONDS) -> AsyncClient:
     """The same for asyncio."""
     options = _options(redis.asyncio.retry.Retry(NoBackoff(), 0), reply_timeout_seconds)
-    match _scheme(url):
+    match urls.scheme(url):
         case "redis+cluster":
-            nodes = [redis.asyncio.cluster.ClusterNode(host, port) for host, port in _hosts(url, 6379)]
-            return AsyncCluster(startup_nodes=nodes, **options, **_login(url))
+            nodes = [redis.asyncio.cluster.ClusterNode(host, port) for host, port in urls.cluster_nodes(url)]
+            return AsyncCluster(startup_nodes=nodes, **options, **urls.login(url))
         case "redis+sentinel":
             return cast(redis.asyncio.Redis, _master(redis.asyncio.sentinel.Sentinel, url, options))
         case _:
@@ -63,39 +60,5 @@ def _options(retry: Any, reply_timeout_seconds: float | None) -> dict[str, Any]:
 
 
 def _master(sentinel: Any, url: str, options: dict[str, Any]) -> Any:
-    sentinels = sentinel(_hosts(url, 26379), socket_timeout=_CONNECT_TIMEOUT_SECONDS)
-    return sentinels.master_for(_service(url), **options, **_login(url))
-
-
-def _scheme(url: str) -> str:
-    scheme = url.partition("://")[0]
-    if scheme not in SCHEMES:
-        raise SettingError(f"a Redis URL starts with one of {', '.join(SCHEMES)}, not {scheme!r}")
-    return scheme
-
-
-def _netloc(url: str) -> str:
-    return url.partition("://")[2].partition("/")[0]
-
-
-def _hosts(url: str, default_port: int) -> Sequence[tuple[str, int]]:
-    hosts = []
-    for text in _netloc(url).rpartition("@")[2].split(","):
-        host, _, port = text.strip().rpartition(":") if ":" in text else (text.strip(), "", "")
-        if not host or (port and not port.isdigit()):
-            raise SettingError(f"the Redis URL wants host:port,host:port, not {text!r}")
-        hosts.append((host, int(port) if port else default_port))
-    return hosts
-
-
-def _login(url: str) -> dict[str, Any]:
-    user, _, password = _netloc(url).rpartition("@")[0].partition(":")
-    login = {"username": unquote(user), "password": unquote(password)}
-    return {name: value for name, value in login.items() if value}
-
-
-def _service(url: str) -> str:
-    service = urlsplit(url).path.strip("/").partition("/")[0]
-    if not service:
-        raise SettingError("a redis+sentinel:// URL names its service: redis+sentinel://host:port,host:port/service")
-    return service
+    sentinels = sentinel(urls.sentinels(url), socket_timeout=_CONNECT_TIMEOUT_SECONDS)
+    return sentinels.master_for(urls.sentinel_service(url), **options, **urls.login(url))

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+from engine import urls
+
 PREFIX = "FLASHSALE_"
 
 
@@ -88,6 +90,12 @@ class Settings:
         return url
 
     def _check(self) -> None:
+        for name, check in _URLS.items():
+            if url := getattr(self, name):
+                try:
+                    check(url)
+                except ValueError as error:
+                    raise SettingError(f"{PREFIX}{name.upper()} {error}") from None
         _ = self.queue_url
         if self.capture_method not in ("manual", "automatic"):
             raise SettingError(f"FLASHSALE_CAPTURE_METHOD is manual or automatic, not {self.capture_method!r}")
@@ -97,6 +105,12 @@ class Settings:
             raise SettingError(f"FLASHSALE_LOG_LEVEL is debug, info, warning or error, not {self.log_level!r}")
 
 
+_URLS = {
+    "redis_url": urls.check_redis,
+    "queue_redis_url": urls.check_redis,
+    "database_url": urls.check_postgres,
+    "stripe_api_base": urls.check_http,
+}
 _MAY_BE_ZERO = ("sold_out_ms", "product_stale_ms", "database_prepare")
 
 

@@ -1,6 +1,7 @@
 """Connections to Postgres, from the URL that the contract allows."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -12,11 +13,10 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from engine import tracing
+from engine import tracing, urls
 from engine.settings import SettingError
 from persistence import traced
 
-_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 _DEFAULTS: dict[str, Any] = {"connect_timeout": 5, "application_name": "flashsale", "tcp_user_timeout": 10_000}
 _POOL_WAIT_SECONDS = 5.0
 PREPARE_AFTER = 5
@@ -27,18 +27,9 @@ REST_SECONDS = 0.1
 def connect(url: str, pool_size: int = 10, *, prepare: bool = True) -> Engine:
     """An engine of ``pool_size`` connections at most, connected at its first use. libpq reads the URL itself, so all
     that it knows works: sockets, TLS, several hosts. Without ``prepare`` no statement is prepared: a pooler in
-    transaction mode may give each transaction another server connection. Raises ``SettingError`` for a URL of another
-    kind.
+    transaction mode may give each transaction another server connection. Raises as ``read_url``.
     """
-    scheme, _, rest = url.partition("://")
-    if scheme not in _SCHEMES:
-        raise SettingError(f"FLASHSALE_DATABASE_URL starts with postgresql://, not {scheme + '://'!r}")
-    conninfo = f"postgresql://{rest}"
-    try:
-        given = conninfo_to_dict(conninfo)
-    except psycopg.ProgrammingError as error:
-        said = str(error).strip().replace(rest.rpartition("@")[0] or rest, "...")  # libpq repeats it, password and all
-        raise SettingError(f"FLASHSALE_DATABASE_URL cannot be read: {said}") from error
+    conninfo, given = read_url(url)
     options = {name: value for name, value in _DEFAULTS.items() if name not in given}
 
     def open_connection() -> psycopg.Connection:
@@ -60,6 +51,20 @@ def connect(url: str, pool_size: int = 10, *, prepare: bool = True) -> Engine:
     if tracing.on:
         traced.watch(db)
     return db
+
+
+def read_url(url: str) -> tuple[str, Mapping[str, Any]]:
+    """The URL as libpq takes it, and what libpq reads in it. Raises ``SettingError`` where it cannot."""
+    rest = url.partition("://")[2]
+    conninfo = f"postgresql://{rest}"
+    try:
+        urls.check_postgres(url)
+        return conninfo, conninfo_to_dict(conninfo)
+    except ValueError as error:
+        raise SettingError(f"FLASHSALE_DATABASE_URL {error}") from None
+    except psycopg.ProgrammingError as error:
+        said = str(error).strip().replace(rest.rpartition("@")[0] or rest, "...")  # libpq repeats it, password and all
+        raise SettingError(f"FLASHSALE_DATABASE_URL cannot be read: {said}") from error
 
 
 def _leave_out_rows(context: ExceptionContext) -> None:

@@ -42,7 +42,10 @@ def test_what_cannot_be_reached_or_used_is_told_by_its_variable(
         ("FLASHSALE_REDIS_URL", "http://nobody", "sale show bf", 1),
         ("FLASHSALE_DATABASE_URL", nowhere, "sale list", 1),
         ("FLASHSALE_DATABASE_URL", nowhere, "reconcile", 2),
+        ("FLASHSALE_REDIS_URL", "redis://127.0.0.1:port", "api --port 0", 1),
         ("FLASHSALE_DATABASE_URL", "mysql://x", "sale list", 1),
+        ("FLASHSALE_DATABASE_URL", "postgresql://h/d?nonsense=1", "sale list", 1),
+        ("FLASHSALE_STRIPE_API_BASE", "nonsense", "api --port 0", 1),
         ("FLASHSALE_CAPTURE_METHOD", "later", "sale list", 1),
         ("FLASHSALE_STRIPE_SECRET_KEY", "", "webhooks replay", 1),
         ("FLASHSALE_STRIPE_SECRET_KEY", "", "api --port 0", 1),
@@ -52,7 +55,7 @@ def test_what_cannot_be_reached_or_used_is_told_by_its_variable(
             patch.setenv(name, value)
             result = run(*command.split())
         assert result.code == code, command
-        assert name in result.err or "Redis URL" in result.err
+        assert name in result.err
         assert result.err.count("\n") == 1, result.err
 
 
