@@ -13,6 +13,7 @@ from http.client import HTTPConnection, HTTPException
 from types import FrameType
 from typing import Any, Final
 
+import structlog
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
@@ -20,6 +21,8 @@ from api.app import create_app
 from api.express import ExpressHttp
 from engine import garbage
 from engine.settings import PREFIX, Settings
+
+log = structlog.get_logger("api")
 
 KEEP_ALIVE_SECONDS: Final = 15
 """How long a connection may rest between two requests."""
@@ -46,9 +49,11 @@ def serve(
             config = uvicorn.Config(create_app(settings), host=host, port=port, **OPTIONS)
             garbage.rest()
             begun.append(config)
+            _tell_address(listener)
             uvicorn.Server(config).run([listener])
             return
         create_app(settings)  # so that a setting that is missing is said here, once
+        _tell_address(listener)
         with tempfile.TemporaryDirectory(prefix="flashsale-metrics-") as folder:
             _to_environment(settings, folder)
             config = uvicorn.Config("api.app:from_env", factory=True, host=host, port=port, workers=workers, **OPTIONS)
@@ -86,6 +91,12 @@ def _listen(host: str, port: int) -> socket.socket:
         raise
     listener.set_inheritable(True)
     return listener
+
+
+def _tell_address(listener: socket.socket) -> None:
+    """Which port is known only now, where any free one was asked for."""
+    host, port = listener.getsockname()[:2]
+    log.info("listening", url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 
 
 def _to_environment(settings: Settings, metrics_folder: str) -> None:

@@ -28,8 +28,11 @@ def _role(
     """The settings of a role that runs for long. Servers that it has to start itself can be found by the other
     roles.
     """
-    logs.configure(Settings.from_env(os.environ).log_level)
-    with servers(check=_wants_provider if pays else None, needs=needs) as found:
+    own = Settings.from_env(os.environ)
+    logs.configure(own.log_level)
+    if pays:
+        _wants_provider(own)
+    with servers(needs=needs) as found:
         s = found.settings
         if found.data_dir:
             found.data_dir.announce(
@@ -48,7 +51,7 @@ def _role(
 
 
 def _wants_provider(settings: Settings) -> None:
-    """Before any server is started. Raises ``SettingError``."""
+    """Before any server is started; another stack's provider is not ours. Raises ``SettingError``."""
     if not settings.stripe_secret_key:
         raise SettingError(
             "there is no payment provider: set FLASHSALE_STRIPE_SECRET_KEY (`flashsale up` runs a stand-in instead)"
@@ -64,12 +67,12 @@ def api(host: str, port: int, workers: int, tied: bool) -> None:
     """Serve the HTTP API. SIGTERM answers what was begun, then ends."""
     from api.server import serve  # noqa: PLC0415 - the web framework, which no other command needs
 
-    with _role(is_tied=tied, api_url=f"http://{host}:{port}") as settings:
+    with _role(is_tied=tied, api_url=f"http://{host}:{port}" if port else "") as settings:
         try:
             serve(settings, host=host, port=port, workers=workers)
         except OSError as error:
             why = error.strerror or str(error)
-            raise Failure(f"cannot listen on {host}:{port} ({why}): choose another with --port") from error
+            raise Failure(f"cannot listen on {host}:{port} ({why}): choose another with --host or --port") from error
 
 
 @click.command()

@@ -4,7 +4,7 @@ embedded ones for as long as the command runs.
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,16 +52,13 @@ def effective_environment(environ: Mapping[str, str] = os.environ, cwd: Path | N
 def servers(
     environ: Mapping[str, str] = os.environ,
     cwd: Path | None = None,
-    check: Callable[[Settings], None] | None = None,
     needs: Sequence[str] = ("redis_url", "database_url"),
 ) -> Iterator[Servers]:
-    """``check`` sees the settings before anything is started; where all that is needed has a URL, nothing is. Raises
-    ``SettingError``, ``DataDirInUseError`` or ``ServerError``, and what ``check`` raises.
+    """Where all that is needed has a URL, nothing is started. Raises ``SettingError``, ``DataDirInUseError`` or
+    ``ServerError``.
     """
     found = effective_environment(environ, cwd)
     settings = Settings.from_env(found)
-    if check:
-        check(settings)
     if all(getattr(settings, name) for name in needs):
         yield Servers(settings)
         return

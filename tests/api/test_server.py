@@ -1,5 +1,6 @@
 """The processes that serve: they start without their servers, say so, and leave well."""
 
+import json
 import os
 import re
 import signal
@@ -31,6 +32,14 @@ def _check_metrics_add_up(url: str) -> None:
         time.sleep(0.05)
     assert "flashsale_orders_refused 0.0" in text, "what the stores say is there once, whoever is asked"
     assert 'flashsale_provider_events_total{event="calls"} ' in text
+
+
+def test_where_it_listens_is_told(settings: Settings) -> None:
+    with own_process(settings, 1) as (process, url):
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+    [line] = [line for line in map(json.loads, log.splitlines()) if line["event"] == "listening"]
+    assert line["url"] == url
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -149,6 +158,11 @@ def test_a_schema_that_is_not_migrated_is_not_ready(settings: Settings, empty_da
 def test_a_setting_that_is_missing_is_named(settings: Settings, name: str) -> None:
     with pytest.raises(SettingError, match=f"FLASHSALE_{name.upper()}"):
         create_app(replace(settings, **{name: ""}))  # type: ignore[arg-type]
+
+
+def test_a_database_url_that_cannot_be_read_is_named(settings: Settings) -> None:
+    with pytest.raises(SettingError, match="FLASHSALE_DATABASE_URL"):
+        create_app(replace(settings, database_url="postgresql://h/d?nonsense=1"))
 
 
 def test_a_queue_that_is_full_is_overloaded(settings: Settings) -> None:

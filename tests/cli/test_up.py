@@ -82,6 +82,11 @@ def test_up_serves_survives_a_killed_role_stops_whole_and_keeps_its_data(
     assert run("reconcile", "bf").code == 0
 
     family = up.family
+    with monkeypatch.context() as alone:
+        alone.setenv("FLASHSALE_STRIPE_SECRET_KEY", "")
+        role = run("api", "--port", "0")
+    assert (role.code, "FLASHSALE_STRIPE_SECRET_KEY" in role.err) == (1, True), "this stack's provider is not its own"
+
     assert up.stop(signal.SIGINT) == 0
     assert not gone(family)
     assert not [stack for stack in running_stacks(os.environ) if stack.data_dir == record.data_dir]
