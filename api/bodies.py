@@ -57,7 +57,7 @@ class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hold_id: Annotated[str, Meta(min_length=1, max_length=255)]
     payment_method_id: ProviderId | None = None
     payment_customer_id: ProviderId | None = None
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Meta(max_length=METADATA_MAX)] = {}
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Meta(max_length=METADATA_MAX)] | None = None
 
 
 class PayBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,8 +87,8 @@ class RefundBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     amount: Annotated[int, Meta(ge=1, le=2**53)] | None = None
     reason: Text | None = None
-    lines: Annotated[list[RefundLineBody], Meta(max_length=LINES_MAX)] | None = None
-    restock: bool = False
+    lines: Annotated[list[RefundLineBody], Meta(min_length=1, max_length=LINES_MAX)] | None = None
+    restock: bool | None = None
 
 
 class EmptyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

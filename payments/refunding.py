@@ -95,9 +95,10 @@ def _begin(ctx: Context, order_id: str, refund_id: str, request: RefundRequest) 
                 raise _exceeds(conn, order, None, known.last_error or "The payment provider refused it.")
             return
         if order.status not in ("paid", "refunded") or order.captured == 0:
+            way = ". Wait for its capture, or cancel the order." if order.status == "paid" else ", so none can go back."
             raise Refusal(
                 "order_not_paid",
-                "There is no captured money to refund.",
+                f"No money of this order was captured{way}",
                 order_status=order.status,
                 payment_status=order.payment_status,
             )
@@ -140,7 +141,9 @@ def _lines(conn: Connection, order_id: str, request: RefundRequest) -> tuple[lis
         if line.product_id not in ordered:
             raise _invalid(f"lines[{number}].product_id", "is not in the order")
         if line.qty < 1 or wanted[line.product_id] > left[line.product_id]:
-            raise _invalid(f"lines[{number}].qty", f"is 1 to {max(left[line.product_id], 0)}, what is left of the line")
+            some = left[line.product_id]
+            may_be = f"is 1 to {some}, what is left of the line" if some > 0 else "is too many: nothing is left"
+            raise _invalid(f"lines[{number}].qty", may_be)
     return [[p, q] for p, q in wanted.items()], sum(ordered[p].unit_price * q for p, q in wanted.items())
 
 

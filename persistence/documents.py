@@ -40,13 +40,13 @@ class Document:
     lines: dict[str, int] = field(default_factory=dict)
     repeated: list[str] = field(default_factory=list)
 
-    def line(self, path: str) -> int | None:
+    def line(self, path: str) -> int:
         """A field's line; that of what it is missing from where it is not there."""
         while path:
             if path in self.lines:
                 return self.lines[path]
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
-        return self.lines.get("")
+        return self.lines.get("", 1)
 
     def note(self, path: str, line: int) -> None:
         if path in self.lines:
@@ -69,7 +69,8 @@ def read_json(data: bytes) -> Document:
         value = msgspec.json.decode(text)
     except msgspec.DecodeError as error:
         byte = re.search(r"\(byte (\d+)\)", str(error))
-        line = text.encode().count(b"\n", 0, int(byte[1])) + 1 if byte else None
+        end = int(byte[1]) if byte else None  # none where it breaks off
+        line = text.encode().count(b"\n", 0, end) + 1
         raise MalformedDocument("is no JSON: " + str(error).removeprefix("JSON is malformed: "), line) from error
     except RecursionError as error:
         raise MalformedDocument(_NESTED_TOO_DEEPLY) from error

@@ -246,7 +246,7 @@ async def post_refund(request: AnyRequest) -> Answer:
         amount=body.amount,
         reason=body.reason,
         lines=None if body.lines is None else [RefundLine(line.product_id, line.qty) for line in body.lines],
-        restock=body.restock,
+        restock=bool(body.restock),
     )
     order_id = path_of(request, "order_id")
     return given(await services.slow.run(create_refund, services.payments, order_id, wanted, read_key(headers)))

@@ -68,7 +68,7 @@ async def post_order(request: AnyRequest) -> Answer:
         hold_id=body.hold_id,
         payment_method_id=body.payment_method_id,
         payment_customer_id=body.payment_customer_id,
-        metadata=body.metadata,
+        metadata=body.metadata or {},
     )
     return given(await services.slow.run(place_order, services.payments, wanted, read_key(headers)))
 

@@ -105,6 +105,15 @@ def test_orders_that_are_not_there(shop: Shop, order_id: str) -> None:
     check_problem(shop.admin("POST", f"/v1/admin/orders/{order_id}/refunds"), 404, "order_not_found")
 
 
+def test_null_is_a_field_left_out(shop: Shop, hold: dict[str, Any]) -> None:
+    nulls = dict.fromkeys(("payment_method_id", "payment_customer_id", "metadata"))
+    answer = shop.client.post("/v1/orders", json={"hold_id": hold["id"], **nulls})
+    assert (answer.status_code, answer.json()["metadata"]) == (201, {})
+    refunds = f"/v1/admin/orders/{answer.json()['id']}/refunds"
+    nulls = dict.fromkeys(("amount", "reason", "lines", "restock"))
+    check_problem(shop.admin("POST", refunds, json=nulls), 409, "order_not_paid")
+
+
 def test_refunds(shop: Shop, hold: dict[str, Any]) -> None:
     order = shop.order(hold).json()
     refunds = f"/v1/admin/orders/{order['id']}/refunds"
@@ -112,6 +121,7 @@ def test_refunds(shop: Shop, hold: dict[str, Any]) -> None:
     for body, wanted in (
         ({"amount": 0}, ["amount"]), ({"amount": "5"}, ["amount"]), ({"amount": 1.5}, ["amount"]), ({"x": 1}, ["x"]),
         ({"lines": [{"product_id": "sock", "qty": 0}]}, ["lines[0].qty"]), ({"restock": "yes"}, ["restock"]),
+        ({"lines": []}, ["lines"]),
     ):  # fmt: skip
         assert fields(check_problem(shop.admin("POST", refunds, json=body), 422, "validation_error")) == wanted, body
 
