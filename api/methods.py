@@ -6,7 +6,7 @@ from typing import Any
 from litestar import route
 from litestar.handlers import HTTPRouteHandler
 
-from api.wire import Answer
+from api.wire import Answer, allow
 
 
 def options(handlers: Iterable[Any]) -> list[HTTPRouteHandler]:
@@ -16,14 +16,12 @@ def options(handlers: Iterable[Any]) -> list[HTTPRouteHandler]:
         if isinstance(handler, HTTPRouteHandler):
             for path in handler.paths:
                 known.setdefault(path, {"OPTIONS"}).update(str(method) for method in handler.http_methods)
-    return [_handler(path, sorted(methods)) for path, methods in known.items()]
+    return [_handler(path, methods) for path, methods in known.items()]
 
 
-def _handler(path: str, methods: list[str]) -> HTTPRouteHandler:
-    allow = (b"allow", ", ".join(methods).encode())
-
+def _handler(path: str, methods: set[str]) -> HTTPRouteHandler:
     @route(path, http_method="OPTIONS")
     async def answer() -> Answer:
-        return Answer(204, b"", (allow,))
+        return Answer(204, b"", (allow(methods),))
 
     return answer

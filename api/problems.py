@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from api.wire import PROBLEM_JSON, Answer, ClientGone
+from api.wire import PROBLEM_JSON, Answer, ClientGone, allow
 from engine.batcher import Overloaded
 from persistence.refusals import PROBLEMS, Refusal
 
@@ -94,7 +94,7 @@ def _of_http(error: HTTPException) -> Answer:
         return answer(Refusal("validation_error", detail, status=400, errors=[{"field": "request", "message": detail}]))
     found = answer(Refusal(code, _DETAILS.get(code, PROBLEMS[code].title + ".")))
     if isinstance(error, MethodNotAllowedException) and error.headers:
-        found.headers = [*found.headers, (b"allow", error.headers["allow"].encode())]
+        found.headers = [*found.headers, allow(error.headers["allow"].split(", "))]
     return found
 
 

@@ -58,6 +58,12 @@ class Answer:
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
 
 
+def allow(methods: Iterable[str]) -> tuple[bytes, bytes]:
+    """The header that names a route's methods; what answers ``GET`` answers ``HEAD`` too."""
+    known = set(methods)
+    return b"allow", ", ".join(sorted(known | {"HEAD"} if "GET" in known else known)).encode()
+
+
 class Headers(NamedTuple):
     """The headers that this API reads, found in one pass; None where a request has none of that name."""
 

@@ -77,7 +77,8 @@ class Comparer:
 def _print(before: Report, after: Report) -> None:
     mended = len(before.drift) - len(after.drift)
     repaired = f", {mended} repaired" if mended > 0 else ""
-    verdict = "consistent" if after.consistent else f"{len(after.drift)} differences"
+    count = len(after.drift)
+    verdict = "consistent" if after.consistent else f"{count} difference{'s' if count > 1 else ''}"
     click.echo(f"{after.sale_id}: {verdict}{repaired}, at event {after.seq}, {after.checked_at}")
     if after.drift:
         columns = ("promise", "kind", "id", "field", "redis", "postgres", "stripe")

@@ -168,13 +168,15 @@ def test_head_and_options(shop: Shop) -> None:
     assert head.headers["content-length"] == get.headers["content-length"]
     assert shop.client.head("/v1/products/nope").status_code == 404
     for path, allow in (
-        ("/v1/holds", {"POST"}), ("/v1/holds/x", {"GET", "DELETE"}), ("/v1/products/sock", {"GET"}),
-        ("/v1/admin/sales/bf", {"GET", "PUT"}),
+        ("/v1/holds", {"POST"}), ("/v1/holds/x", {"GET", "HEAD", "DELETE"}), ("/v1/products/sock", {"GET", "HEAD"}),
+        ("/v1/admin/sales/bf", {"GET", "HEAD", "PUT"}),
     ):  # fmt: skip
         answer = shop.client.options(path)
         assert answer.status_code == 204
         assert set(answer.headers["allow"].split(", ")) == {"OPTIONS", *allow}
         assert "content-length" not in answer.headers
+        refused = shop.client.patch(path)
+        assert set(refused.headers["allow"].split(", ")) == {"OPTIONS", *allow}
 
 
 def test_limits_and_cursors(shop: Shop) -> None:
