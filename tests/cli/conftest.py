@@ -124,10 +124,17 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Background]]:
             each.process.wait()
 
 
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it ended between the two questions
+        return False
+
+
 def gone(processes: list[psutil.Process], seconds: float = 5.0) -> list[psutil.Process]:
     """Those that still live after a moment."""
     end = time.monotonic() + seconds
-    while alive := [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]:
+    while alive := [each for each in processes if lives(each)]:
         if time.monotonic() > end:
             return alive
         time.sleep(0.05)
