@@ -122,7 +122,7 @@ def _read_hold_answers(raw: list[Any], expected: int) -> list[HoldAnswer]:
     if not len(words) == len(details) == expected:  # or somebody would get somebody else's answer
         raise UnknownOutcome(f"hold.lua gave {len(words)} answers to {expected} requests")
     position, now_ms = Position(raw[0], raw[1]), raw[2]
-    return [_read_hold_answer(position, now_ms, *answer) for answer in zip(words, details, strict=True)]
+    return [_read_hold_answer(position, now_ms, word, detail) for word, detail in zip(words, details, strict=True)]
 
 
 def _read_hold_answer(position: Position, now_ms: int, said: bytes, detail: Any) -> HoldAnswer:

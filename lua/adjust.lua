@@ -15,14 +15,14 @@
 
 if not exists then return answer('no_sale') end
 if fenced then return answer('fenced') end
-local units = product(arg.product)
+local units = whole_product(arg.product)
 if not units then return answer('unknown_product') end
 local done = redis.call('HGET', COMMANDS, arg.command)
 if done then return answer('replayed', tonumber(done)) end
 local total = units.total + arg.delta
 if total < units.held + units.sold then return answer('below_committed', total, units.held, units.sold) end
 
-units.total, units.available, units.changed = total, units.available + arg.delta, 'all'
+units.total, units.available, units.changed = total, units.available + arg.delta, whole
 emit('adjusted', {'product', arg.product, 'delta', arg.delta, 'reason', arg.reason, 'command', arg.command})
 command_writes = {arg.command, seq + 1}
 commit()

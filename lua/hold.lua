@@ -158,7 +158,7 @@ local function decide(token, name, basket, before)
   for i = 2, #basket, 2 do
     local id, qty, field = basket[i - 1], basket[i], entries[before + i / 2]
     local units, quantity, own = stock[id], customer(field)
-    units.available, units.held, units.changed = units.available - qty, units.held + qty, true
+    units.available, units.held, units.changed = units.available - qty, units.held + qty, counters
     change_customer(field, text(quantity + qty) .. own .. ',' .. token)
     schedule(id, token, deadline)
   end

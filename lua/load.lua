@@ -27,7 +27,7 @@ local changed = not exists
 for i, value in ipairs(before) do changed = changed or value ~= tostring(settings[2 * i]) end
 
 for _, item in ipairs(arg.items) do
-  local units = product(item.id)
+  local units = whole_product(item.id)
   if not units then
     units = {total = 0, available = 0, held = 0, sold = 0, rev = 0, loaded = 0}
     stock[item.id] = units
@@ -43,7 +43,7 @@ for _, item in ipairs(arg.items) do
   end
   if relabelled then units.rev = units.rev + 1 end
   if relabelled or delta ~= 0 or units.limit ~= item.limit then
-    units.limit, units.loaded, units.changed = item.limit, item.stock, 'all'
+    units.limit, units.loaded, units.changed = item.limit, item.stock, whole
     units.total, units.available = units.total + delta, units.available + delta
     changes[#changes + 1] = {item.id, delta, item.name, item.price, item.compare_at, item.currency, item.limit, item.stock, units.rev}
   end

@@ -17,7 +17,7 @@ redis.call('UNLINK', unpack(KEYS))
 redis.call('HSET', SALE, 'epoch', arg.epoch, 'seq', 0, 'mark', mark, 'fenced', 1, unpack(arg.settings))
 epoch, seq = arg.epoch, 0
 for _, item in ipairs(arg.items) do
-  item.available, item.held, item.sold, item.changed = item.total, 0, 0, 'all'
+  item.available, item.held, item.sold, item.changed = item.total, 0, 0, whole
   stock[item.id] = item
 end
 commit()

@@ -24,7 +24,7 @@ if record[STATUS] ~= 'sold' then return answer('not_sold', packed[arg.token]) en
 local function give_back(line, qty)
   local units, field = product(line[PRODUCT]), line[PRODUCT] .. ':' .. record[CUSTOMER]
   local quantity, tokens = customer(field)
-  units.sold, units.available, units.changed = units.sold - qty, units.available + qty, true
+  units.sold, units.available, units.changed = units.sold - qty, units.available + qty, counters
   change_customer(field, entry(quantity - qty, tokens))
   line[RETURNED] = (line[RETURNED] or 0) + qty
 end

@@ -6,9 +6,8 @@ local counter = {held = 'held', paying = 'held', sold = 'sold', released = 'avai
 local live = {held = true, paying = true}
 local counted = {held = true, paying = true, sold = true}
 
--- What is read of a product, numbers and words. Those that are read most come first, for they are written in this order, and a small hash is
--- searched from its beginning. What only a sale file changes is read by the scripts that ask for it here.
-local stock_numbers, stock_words = {'available', 'held', 'limit', 'price', 'rev', 'sold'}, {'currency'}
+-- What a script writes of a product that it `changed`.
+local counters = {'available', 'held', 'sold'}
 
 -- Values that one command gets at most. Lua's stack has room for 8,000, and an error in the middle of the writes would tear the book. Even,
 -- so that a field and its value stay together.
@@ -36,19 +35,17 @@ local function text(number)
   return found
 end
 
--- One product's stock as a table, or false where the sale has no such product.
+-- One product's counters and terms as a table, or false where the sale has no such product.
 local function product(id)
   local found = stock[id]
   if found == nil then
-    local numbers, fields = #stock_numbers, {}
-    for i = 1, numbers do fields[i] = id .. ':' .. stock_numbers[i] end
-    for i = 1, #stock_words do fields[numbers + i] = id .. ':' .. stock_words[i] end
-    local values = redis.call('HMGET', STOCK, unpack(fields))
-    found = values[1] and {} or false
-    if found then
-      for i = 1, numbers do found[stock_numbers[i]] = tonumber(values[i]) or 0 end
-      for i = 1, #stock_words do found[stock_words[i]] = values[numbers + i] end
-    end
+    local values = redis.call('HMGET', STOCK,
+      id .. ':available', id .. ':held', id .. ':sold', id .. ':limit', id .. ':price', id .. ':rev', id .. ':currency')
+    found = values[1] and {
+      available = tonumber(values[1]) or 0, held = tonumber(values[2]) or 0, sold = tonumber(values[3]) or 0,
+      limit = tonumber(values[4]) or 0, price = tonumber(values[5]) or 0, rev = tonumber(values[6]) or 0, currency = values[7],
+      changed = false,
+    }
     stock[id] = found
   end
   return found
@@ -132,7 +129,7 @@ local function become(token, record, status)
     if from ~= to then
       units[from] = units[from] - qty
       units[to] = units[to] + qty
-      units.changed = true
+      units.changed = counters
     end
     if counted[status] and not counted[was] then quantity = quantity + qty end
     if counted[was] and not counted[status] then quantity = quantity - qty end
@@ -174,13 +171,6 @@ local function write(command, key, values)
   end
 end
 
-local function list(values, id, units, fields)
-  for i = 1, #fields do
-    local last = #values
-    values[last + 1], values[last + 2] = id .. ':' .. fields[i], units[fields[i]]
-  end
-end
-
 -- Where the caller did not bring a product's key its entries stay behind; whoever meets one sees that the hold is no longer held, and drops it.
 local function write_deadlines(command, lists)
   for id, values in pairs(lists) do
@@ -201,13 +191,12 @@ local function commit()
   write_deadlines('ZREM', deadlines_dropped)
   write('ZADD', PAYMENTS, payments_added)
   write('ZREM', PAYMENTS, payments_dropped)
-  local counters, quantities, forgotten = {}, {}, {}
+  local figures, quantities, forgotten = {}, {}, {}
   for id, units in pairs(stock) do
-    if units and units.changed == 'all' then
-      list(counters, id, units, stock_numbers)
-      list(counters, id, units, stock_words)
-    elseif units and units.changed then
-      list(counters, id, units, {'available', 'held', 'sold'})
+    local fields = units and units.changed or {}
+    for i = 1, #fields do
+      local last = #figures
+      figures[last + 1], figures[last + 2] = id .. ':' .. fields[i], units[fields[i]]
     end
   end
   for i = 1, #customers_changed do
@@ -220,7 +209,7 @@ local function commit()
       forgotten[#forgotten + 1] = field
     end
   end
-  write('HSET', STOCK, counters)
+  write('HSET', STOCK, figures)
   write('HSET', CUSTOMERS, quantities)
   write('HDEL', CUSTOMERS, forgotten)
   write('HSET', COMMANDS, command_writes)
