@@ -83,8 +83,9 @@ end
 local expires = now + (sale.hold_ttl_ms or 0)
 local deadline = text(expires)
 
--- A new hold's record is an array of six (byte 150), the first 'held' (164 and its letters), the second its customer. The records of one batch differ by little more
--- than that, so what stands before the name is packed once for each length of a name, and what stands behind it once for each basket.
+-- A new hold's record is an array of six (byte 150), the first 'held' (byte 164 and its letters), the second its customer. The records of one
+-- batch differ by little more, so what stands before the name is packed once for each length of a name, and what stands behind it once for
+-- each basket.
 local heads = {}
 local function head(name)
   local found = '\150\164held' .. cmsgpack.pack(name):sub(1, -#name - 1)
