@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import Final
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from sqlalchemy import Connection, select
 
 from engine import commands
@@ -271,24 +271,35 @@ def _carry_out(
 
 def _settle(ctx: Context, conn: Connection, changes: Sequence[Change]) -> dict[str, Applied]:
     """The money is there: the units become sold, taken again where the hold ran out; else the money goes back."""
-    of_sale: dict[str, dict[str, Change]] = {}
+    of_sale: dict[str, list[Change]] = {}
     for change in changes:
-        of_sale.setdefault(change.order.sale_id, {})[change.order.id] = change
-    done: dict[str, Applied] = {}
-    for sale_id, group in of_sale.items():
-        tokens = [change.order.token for change in group.values()]
-        try:
-            answers = run(ctx.redis, commands.settle(sale_id, tokens, records.products(conn, group)))
-        except RedisError as error:
-            done |= dict.fromkeys(group, Applied(Effect.LATER, describe(error)))
-            continue
-        for (order_id, change), answer in zip(group.items(), answers, strict=True):
-            done[order_id] = _settled(ctx, conn, change, answer)
-    return done
+        of_sale.setdefault(change.order.sale_id, []).append(change)
+    return {
+        change.order.id: _settled(ctx, conn, change, answer)
+        for group in of_sale.values()
+        for change, answer in zip(group, _sell(ctx, conn, group), strict=True)
+    }
 
 
-def _settled(ctx: Context, conn: Connection, change: Change, answer: HoldChange) -> Applied:
+def _sell(ctx: Context, conn: Connection, changes: Sequence[Change]) -> list[HoldChange | RedisError]:
+    """Settle holds of one sale by one call; where Redis refuses that, each by its own, for it may be one's fault."""
+    orders = [change.order for change in changes]
+    products = records.products(conn, [order.id for order in orders])
+    call = commands.settle(orders[0].sale_id, [order.token for order in orders], products)
+    try:
+        return [*run(ctx.redis, call)]
+    except ResponseError as error:
+        if len(changes) == 1:
+            return [error]
+        return [answer for change in changes for answer in _sell(ctx, conn, [change])]
+    except RedisError as error:
+        return [error] * len(changes)
+
+
+def _settled(ctx: Context, conn: Connection, change: Change, answer: HoldChange | RedisError) -> Applied:
     order = change.order
+    if isinstance(answer, RedisError):
+        return Applied(Effect.LATER, describe(answer))
     if answer.outcome is Outcome.EXPIRED:
         ctx.checkpoint("late money")
         try:

@@ -88,6 +88,19 @@ def test_an_order_that_cannot_be_written_does_not_fail_its_neighbours(shop: Shop
     shop.check()
 
 
+def test_a_hold_that_redis_cannot_read_does_not_fail_its_neighbours(shop: Shop) -> None:
+    _, broken, _ = authorised(shop, *CUSTOMERS)
+    holds, token = keys.holds(shop.sale), broken["id"][-20:]
+    record: Any = shop.ctx.redis.hget(holds, token)
+    shop.ctx.redis.hset(holds, token, b"\x95")
+    inbox.handle_once(shop.ctx, 100, shop.pool)
+    assert sorted(status for _, status, _ in shop.events()) == ["handled", "handled", "stored"]
+    shop.ctx.redis.hset(holds, token, record)
+    shop.work()
+    assert statuses(shop) == [("paid", "succeeded")] * len(CUSTOMERS)
+    shop.check()
+
+
 def test_a_capture_that_fails_does_not_fail_its_neighbours(shop: Shop) -> None:
     _, broken, _ = authorised(shop, *CUSTOMERS)
     inbox.handle_once(shop.ctx, 100, shop.pool)
