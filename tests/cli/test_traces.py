@@ -127,3 +127,31 @@ def test_where_nobody_asked_for_traces_nothing_of_them_is_loaded() -> None:
     done = subprocess.run([sys.executable, "-c", OFF], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+SET = """
+from engine import tracing
+tracing.start("test")
+orders = ["order_bf_" + letter * 20 for letter in "AB"]
+for order in orders:
+    with tracing.of_order("one", order):
+        pass
+with tracing.of_orders("set", orders), tracing.span("within"):
+    pass
+with tracing.of_orders("set of one", orders[:1]):
+    pass
+tracing.stop()
+"""
+
+
+def test_what_is_done_about_a_set_of_orders_leads_to_each_of_their_traces(collector: Collector) -> None:
+    done = subprocess.run([sys.executable, "-c", SET], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = collector.named("one")
+    [of_both] = collector.named("set")
+    assert of_both.trace not in (first.trace, second.trace)
+    assert of_both.links == {(each.trace, each.parent) for each in (first, second)}
+    [within] = collector.named("within")
+    assert (within.trace, within.parent) == (of_both.trace, of_both.id)
+    [of_one] = collector.named("set of one")
+    assert (of_one.trace, of_one.parent) == (first.trace, first.parent)
