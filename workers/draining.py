@@ -29,10 +29,10 @@ LINGER_SECONDS = 0.04
 """Pause after news: what happens meanwhile shares the next transaction, which costs the same, about, however large."""
 BUSY_REST_SECONDS = 0.05
 """How long a sale is left alone that another drainer has."""
-BUSY_SECONDS = 0.3
-"""Found busy for so long, its turn is waited for: orders that drain in vain could keep a lost sale from being found."""
 AWAY_REST_SECONDS = 0.25
 """How long a sale is left alone whose server is away: one that comes back without its last data is to be noticed."""
+AWAY_REST_SHARE = 3
+"""Times as long as it took to find it away, where that is longer: the others wait meanwhile."""
 FAILED_REST_SECONDS = (0.1, 5.0)
 
 log = structlog.get_logger()
@@ -49,7 +49,6 @@ class Drainer:
         self._behind: set[str] = set()
         self._resting: dict[str, float] = {}
         self._failed_rest: dict[str, float] = {}
-        self._busy_since: dict[str, float] = {}
         self._away: set[str] = set()
         self._refresh = Every(REFRESH_SECONDS)
         self._fence = Fence(db, client)
@@ -88,10 +87,10 @@ class Drainer:
         self._behind &= self._cursors.keys()
         if not self._fence_due.due():
             return set()
-        awake = self._awake()
-        if self._resting:
-            self._fence_due = Every(FENCE_SECONDS)  # who rests now is asked at the next look
-        return self._fence.find_astray(self._cursors, awake)
+        failing = (self._cursors.keys() - self._awake()) & (self._failed_rest.keys() | self._away)
+        if failing:
+            self._fence_due = Every(FENCE_SECONDS)  # they are asked at the next look
+        return self._fence.find_astray(self._cursors, self._cursors.keys() - failing)
 
     def _look_first(self) -> None:
         """A Redis that was away may come back with another history, so that is looked at before anything else."""
@@ -122,12 +121,14 @@ class Drainer:
         """A cluster's sales lie on several servers: one command cannot wait for all of them, and those whose server is
         away must not hold up the others.
         """
+        began = time.monotonic()
         heads, away = read_heads(self._redis, sales)
+        rest = max(AWAY_REST_SECONDS, (time.monotonic() - began) * AWAY_REST_SHARE)
         for sale_id, error in away.items():
             if sale_id not in self._away:
                 log.warning("sale_not_read", sale_id=sale_id, error=str(error))
             self._behind.discard(sale_id)
-            self._rest(sale_id, AWAY_REST_SECONDS)
+            self._rest(sale_id, rest)
         if self._away & heads.keys():
             self._look_first()
         self._away = (self._away - heads.keys()) | away.keys()
@@ -153,9 +154,7 @@ class Drainer:
 
     def _drain(self, sale_id: str) -> int:
         try:
-            busy_since = self._busy_since.get(sale_id)
-            wait = busy_since is not None and time.monotonic() - busy_since > BUSY_SECONDS
-            drained = drain_once(self._db, self._redis, sale_id, wait=wait)
+            drained = drain_once(self._db, self._redis, sale_id, wait=False)
         except (OperationalError, InterfaceError):  # Postgres is away, for every sale
             raise
         except Astray as error:
@@ -173,10 +172,8 @@ class Drainer:
             return 0
         if drained is None:
             self._behind.discard(sale_id)
-            self._busy_since.setdefault(sale_id, time.monotonic())
             self._rest(sale_id, BUSY_REST_SECONDS)
             return 0
-        self._busy_since.pop(sale_id, None)
         self._failed_rest.pop(sale_id, None)
         if drained.behind:
             self._behind.add(sale_id)

@@ -76,8 +76,8 @@ def _run(runtime: Runtime, slot: slots.Slot, seconds: float) -> None:
     pause = BACKOFF_SECONDS[0]
     away = False  # then there is no queue to hand over by, and whoever stays sees first what came back
     try:
-        while away or time.monotonic() < ends_at:
-            if runtime.stop.is_set() or slot.lost.is_set() or starving():
+        while not (runtime.stop.is_set() or starving()):
+            if not away and (slot.lost.is_set() or time.monotonic() >= ends_at):
                 break
             away = False
             try:

@@ -15,6 +15,7 @@ from engine import keys
 from persistence.drain import drain_once
 from sandbox.servers import EmbeddedRedis
 from tests.workers.conftest import SALE, Shop, Workers, eventually
+from workers import draining
 from workers.draining import Drainer
 from workers.fence import Fence
 from workers.sales import read_cursors
@@ -118,8 +119,11 @@ def test_a_redis_that_lost_the_last_events_is_noticed_without_any_news(shop: Sho
     drain_until(shop, drainer, lambda: shop.counters("sneaker") == (8, 2, 0))
 
 
-def test_a_redis_that_grew_past_the_cursor_is_noticed_while_others_drain_in_vain(shop: Shop) -> None:
+def test_a_redis_that_grew_past_the_cursor_is_noticed_while_others_drain_in_vain(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each of them has the cursor's lock for a moment, and hardly ever nobody has."""
+    monkeypatch.setattr(draining, "BUSY_REST_SECONDS", 60)
     shop.load(sneaker=100)
     names = (keys.sale(SALE), keys.stock(SALE), keys.events(SALE))
     before = [shop.redis.dump(name) for name in names]
@@ -131,11 +135,13 @@ def test_a_redis_that_grew_past_the_cursor_is_noticed_while_others_drain_in_vain
         shop.redis.restore(name, 0, value, replace=True)
     for _ in range(3):
         shop.hold(1, "sneaker")
-    fence = Fence(shop.db, shop.redis)
+    drainer._fence_due.due()
     with shop.db.begin() as conn:
         conn.execute(text("SELECT 1 FROM cursors FOR UPDATE"))
-        assert fence.find_astray(read_cursors(shop.db), [SALE]) == {SALE}
-    Drainer(shop.db, shop.redis, threading.Event()).run_once()
+        assert drainer.run_once() == 0, "it is busy, and rests"
+        assert Fence(shop.db, shop.redis).find_astray(read_cursors(shop.db), [SALE]) == {SALE}
+    drainer._look_first()
+    drainer.run_once()
     assert shop.counters("sneaker") == (98, 2, 0)
 
 
