@@ -162,6 +162,8 @@ class Drainer:
             self._mend(sale_id)
             return 0
         except RedisError as error:
+            if self._is_away(error):
+                raise
             log.warning("sale_not_drained", sale_id=sale_id, error=str(error))
             self._rest_failed(sale_id)
             self._look_first()
@@ -189,6 +191,8 @@ class Drainer:
         except (OperationalError, InterfaceError):
             raise
         except RedisError as error:
+            if self._is_away(error):
+                raise
             log.warning("sale_not_mended", sale_id=sale_id, error=str(error))
             mended = False
         except Exception:
@@ -199,6 +203,11 @@ class Drainer:
             self._refresh = Every(REFRESH_SECONDS)
         else:
             self._rest_failed(sale_id)
+
+    def _is_away(self, error: RedisError) -> bool:
+        """Whether no sale can be read now. Of a cluster's servers each has its own sales."""
+        away = isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError)
+        return away and isinstance(self._redis, redis.Redis)
 
     def _rest(self, sale_id: str, seconds: float) -> None:
         self._resting[sale_id] = time.monotonic() + seconds

@@ -12,6 +12,7 @@ import redis
 import structlog
 from redis.exceptions import RedisError
 from rq import SimpleWorker
+from rq.utils import now
 from rq.worker import DequeueStrategy
 
 from engine import garbage, tracing
@@ -24,15 +25,19 @@ WORKER_TTL_SECONDS = 30
 """A worker waits for a job half of this, and is forgotten by RQ after it and a minute."""
 MAINTENANCE_SECONDS = 60
 """How often RQ forgets the jobs of workers that were killed."""
-AGAIN_SECONDS = (0.2, 2.0)
-"""Pause before a worker starts again whose Redis went away."""
+AGAIN_SECONDS = (0.2, 0.5)
+"""Pause before a worker starts again whose Redis went away. One that comes back without its last data is to be noticed
+within a second.
+"""
 PARENT_CHECK_SECONDS = 0.5
 
 log = structlog.get_logger()
 
 
 class SliceWorker(SimpleWorker):
-    """RQ's worker with two changes: a signal ends the slice that runs, and a Redis that is away ends nothing."""
+    """RQ's worker with three changes: a signal ends the slice that runs, a Redis that is away ends nothing, and who
+    has just started works before it tidies up.
+    """
 
     max_connection_wait_time = AGAIN_SECONDS[1]
     log_result_lifespan = False
@@ -46,6 +51,7 @@ class SliceWorker(SimpleWorker):
             log_job_description=False,
         )
         self._runtime = runtime
+        self.last_cleaned_at = now()  # type: ignore[assignment]
 
     def handle_warm_shutdown_request(self) -> None:
         self._runtime.stop.set()

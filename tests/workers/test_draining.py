@@ -8,6 +8,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+import redis
 from redis.exceptions import RedisError
 from sqlalchemy import text
 
@@ -15,7 +16,7 @@ from engine import keys
 from persistence.drain import drain_once
 from sandbox.servers import EmbeddedRedis
 from tests.workers.conftest import SALE, Shop, Workers, eventually
-from workers import draining
+from workers import draining, fence
 from workers.draining import Drainer
 from workers.fence import Fence
 from workers.sales import read_cursors
@@ -168,6 +169,23 @@ def test_a_redis_that_was_away_is_looked_at_first_when_it_is_back(shop: Shop, tm
         own.redis.flushdb()
         drainer.run_once()
         assert own.counters("sneaker") == (98, 2, 0)
+
+
+@pytest.mark.parametrize("at", ["drain_once", "rebuild_if_lost"])
+def test_a_redis_that_goes_away_in_mid_drain_is_waited_for_by_the_slice(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise redis.exceptions.ConnectionError
+
+    shop.load(sneaker=10)
+    shop.hold(1, "sneaker")
+    if at == "rebuild_if_lost":
+        assert drain_once(shop.db, shop.redis, SALE)
+        shop.redis.flushdb()
+    monkeypatch.setattr(draining if at == "drain_once" else fence, at, gone)
+    with pytest.raises(redis.exceptions.ConnectionError):
+        Drainer(shop.db, shop.redis, threading.Event()).run_once()
 
 
 def test_lag_is_milliseconds_with_workers_running(
