@@ -29,7 +29,7 @@ class Round:
     selling: float = 0.0
     settled: float = 0.0
     waited_for: str = ""
-    """What was settled last."""
+    """What it took most of that time to settle."""
     broken: list[str] = field(default_factory=list)
 
 

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,18 +239,21 @@ class Stage:
 
     def settle(self, sale: Sale) -> tuple[float, str]:
         """Wait until nothing is held, owed or undrained, seen twice: what is on its way from one place to the next may
-        hide from one look. The seconds that it took, and what was waited for last.
+        hide from one look. The seconds that it took, and what was waited for longest.
         """
         began, last = time.monotonic(), ""
+        looks: Counter[str] = Counter()
 
         def settled() -> bool:
             nonlocal last
             underway = self._underway(sale) or self._underway(sale)
-            last = underway or last
+            if underway:
+                last = underway
+                looks[underway] += 1
             return not underway
 
         self.wait(settled, lambda: f"{sale.id} settles: {last}")
-        return time.monotonic() - began, last
+        return time.monotonic() - began, max(looks, key=looks.__getitem__, default="")
 
     def _underway(self, sale: Sale) -> str:
         """What is not settled, in words: looked for in the order in which it moves on."""
