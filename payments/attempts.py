@@ -10,8 +10,8 @@ from engine.settings import Settings
 from payments import records
 from payments.context import Context
 from payments.provider import Declined, Intent, ProviderRefused, ProviderUnavailable
-from payments.records import Attempt, NewAttempt, OrderRecord
-from payments.settle import Applied, AttemptResult, Effect, apply_intent
+from payments.records import Attempt, AttemptResult, NewAttempt, OrderRecord
+from payments.settle import Applied, Effect, apply_intent
 from persistence.refusals import Refusal
 
 _FIELDS = {"payment_method": "payment_method_id", "customer": "payment_customer_id"}
@@ -120,7 +120,7 @@ def _without_refused(ctx: Context, order: OrderRecord, attempt: Attempt, refused
     plain = {name: value for name, value in attempt.parameters.items() if name not in dropped}
     with ctx.db.begin() as conn:
         records.lock(conn, order.id)
-        records.close_attempt(conn, order.id, attempt.number, "refused", refused.code)
+        records.close_attempts(conn, [(order.id, AttemptResult(attempt.number, "refused", refused.code))])
         if plain != attempt.parameters:
             records.add_attempts(conn, [NewAttempt(order.id, attempt.number + 1, None, plain)])
         else:

@@ -19,7 +19,7 @@ from payments.failures import AWAY, attempted, describe, trace
 from payments.provider import Intent, ProviderRefused
 from payments.records import OrderRecord
 from payments.sets import as_they_end
-from payments.settle import Applied, Effect, apply_intent, apply_intents, end_mismatched, end_order
+from payments.settle import Applied, Effect, Shown, apply_intent, apply_intents, end_mismatched, end_order
 from payments.trail import itself, of_order, of_orders
 from persistence.tables import payments
 
@@ -56,7 +56,7 @@ def _record_captures(ctx: Context, ended: Sequence[tuple[OrderRecord, Intent | E
     failed = [(order, error) for order, error in ended if isinstance(error, Exception)]
     if captured:
         with of_orders("order.due", [order.id for order, _ in captured]):
-            applied = apply_intents(ctx, [(order.id, intent) for order, intent in captured])
+            applied = apply_intents(ctx, [Shown(order.id, intent) for order, intent in captured])
         failed += [
             (order, each) for (order, _), each in zip(captured, applied, strict=True) if isinstance(each, Exception)
         ]

@@ -13,7 +13,7 @@ from payments.failures import attempted
 from payments.provider import Intent, ProviderRefused
 from payments.records import OrderRecord
 from payments.sets import as_they_end
-from payments.settle import RANK, Applied, Effect, apply_intents
+from payments.settle import RANK, Applied, Effect, Shown, apply_intents
 from payments.trail import of_order, of_orders
 
 AUTHORISED: Final = "payment_intent.amount_capturable_updated"
@@ -69,20 +69,20 @@ def _apply(
     ctx: Context, answers: Sequence[tuple[Sequence[Event], tuple[OrderRecord, Intent] | Parked | Exception]]
 ) -> Ended:
     ended: list[tuple[Event, Outcome | Exception]] = []
-    shown: list[tuple[str, Intent]] = []
+    shown: list[Shown] = []
     groups: list[Sequence[Event]] = []
     for events, answer in answers:
         if isinstance(answer, tuple):
             order, intent = answer
-            shown.append((order.id, intent))
+            shown.append(Shown(order.id, intent))
             groups.append(events)
         else:
             ended += [(event, answer) for event in events]
     if shown:
-        with of_orders("order.event", [order_id for order_id, _ in shown]):
+        with of_orders("order.event", [each.order_id for each in shown]):
             done = apply_intents(ctx, shown)
-        for events, (order_id, intent), applied in zip(groups, shown, done, strict=True):
-            ended += [(event, attempted(_outcome, ctx, event, order_id, intent, applied)) for event in events]
+        for events, each, applied in zip(groups, shown, done, strict=True):
+            ended += [(event, attempted(_outcome, ctx, event, each.order_id, each.intent, applied)) for event in events]
     return ended
 
 

@@ -222,12 +222,33 @@ def owe_intents(conn: Connection, order_ids: Collection[str], after_seconds: flo
     conn.execute(update(payments).where(fresh, pending).values(**values, updated_at=func.now()))
 
 
-def close_attempt(conn: Connection, order_id: str, number: int, outcome: str, decline_code: str | None = None) -> None:
-    conn.execute(
-        update(attempts)
-        .where(attempts.c.order_id == order_id, attempts.c.number == number)
-        .values(outcome=outcome, decline_code=decline_code, answered_at=func.now())
-    )
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """How a try to pay went."""
+
+    number: int
+    outcome: str
+    decline_code: str | None = None
+
+
+def close_attempts(conn: Connection, results: Sequence[tuple[str, AttemptResult]]) -> None:
+    """Write how tries went, each with its order's id."""
+    if not results:
+        return
+    columns = {
+        "ids": [order_id for order_id, _ in results],
+        "numbers": [result.number for _, result in results],
+        "outcomes": [result.outcome for _, result in results],
+        "codes": [result.decline_code for _, result in results],
+    }
+    conn.execute(_CLOSE_ATTEMPTS, columns)
+
+
+_CLOSE_ATTEMPTS: Final = text(
+    "UPDATE attempts a SET outcome = r.outcome, decline_code = r.code, answered_at = now()"
+    " FROM unnest(CAST(:ids AS text[]), CAST(:numbers AS int[]), CAST(:outcomes AS text[]), CAST(:codes AS text[]))"
+    " AS r (id, number, outcome, code) WHERE a.order_id = r.id AND a.number = r.number"
+)
 
 
 def renew_key(conn: Connection, order_id: str, attempt: Attempt) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 from redis.exceptions import RedisError, ResponseError
 from sqlalchemy import Connection, select
@@ -24,7 +25,7 @@ from payments.changes import Change, write
 from payments.context import Context
 from payments.failures import AWAY, describe
 from payments.provider import Intent
-from payments.records import OrderRecord
+from payments.records import AttemptResult, OrderRecord
 from persistence import feed
 from persistence.tables import holds, refunds, sales
 
@@ -60,13 +61,14 @@ class Applied:
     position: Position | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptResult:
-    """How a try to pay went, recorded in the same transaction."""
+class Shown(NamedTuple):
+    """An intent as the provider shows it now, and how the try to pay went that showed it, recorded in the same
+    transaction.
+    """
 
-    number: int
-    outcome: str
-    decline_code: str | None = None
+    order_id: str
+    intent: Intent
+    attempt: AttemptResult | None = None
 
 
 class Wish(Enum):
@@ -79,13 +81,12 @@ class Wish(Enum):
 
 def apply_intent(ctx: Context, order_id: str, intent: Intent, attempt: AttemptResult | None = None) -> Applied:
     """Record an intent as the provider shows it now, and do what it means. Any order, any number of times."""
-    [applied] = _apply(ctx, [(order_id, intent)], attempt)
-    return applied
+    return ctx.together.do("intents", partial(_apply, ctx), Shown(order_id, intent, attempt))
 
 
-def apply_intents(ctx: Context, shown: Sequence[tuple[str, Intent]]) -> list[Applied | Exception]:
-    """The same for many intents, each with its order's id, in one transaction and with one script call a sale. Where
-    that fails they are tried by halves, so that what one of them fails with is its own and stands in its place.
+def apply_intents(ctx: Context, shown: Sequence[Shown]) -> list[Applied | Exception]:
+    """The same for many intents, in one transaction and with one script call a sale. Where that fails they are tried
+    by halves, so that what one of them fails with is its own and stands in its place.
     """
     try:
         return list(_apply(ctx, shown))
@@ -98,19 +99,16 @@ def apply_intents(ctx: Context, shown: Sequence[tuple[str, Intent]]) -> list[App
     return apply_intents(ctx, shown[:half]) + apply_intents(ctx, shown[half:])
 
 
-def _apply(ctx: Context, shown: Sequence[tuple[str, Intent]], attempt: AttemptResult | None = None) -> list[Applied]:
-    """In turn where several are of the same order. ``attempt`` is of each of them."""
+def _apply(ctx: Context, shown: Sequence[Shown]) -> list[Applied]:
+    """In turn where several are of the same order."""
     with ctx.db.begin() as conn:
-        locked = records.lock_all(conn, {order_id for order_id, _ in shown})
+        locked = records.lock_all(conn, {each.order_id for each in shown})
         changes = {order_id: Change(order) for order_id, order in locked.items()}
-        decided = [_decide(changes.get(order_id), intent) for order_id, intent in shown]
-        if attempt:
-            for (order_id, _), applied in zip(shown, decided, strict=True):
-                if not (isinstance(applied, Applied) and applied.effect in (Effect.UNKNOWN_ORDER, Effect.STRAY)):
-                    records.close_attempt(conn, order_id, attempt.number, attempt.outcome, attempt.decline_code)
+        decided = [_decide(changes.get(each.order_id), each.intent) for each in shown]
+        records.close_attempts(conn, _closed(shown, decided))
         write(conn, changes.values())
         ctx.checkpoint("intent recorded")
-        wishes = [(changes.get(order_id), each) for (order_id, _), each in zip(shown, decided, strict=True)]
+        wishes = [(changes.get(each.order_id), wish) for each, wish in zip(shown, decided, strict=True)]
         done = _carry_out(ctx, conn, wishes)
         ctx.checkpoint("intent applied")
         write(conn, changes.values())
@@ -118,6 +116,15 @@ def _apply(ctx: Context, shown: Sequence[tuple[str, Intent]], attempt: AttemptRe
     if any(applied.effect in (Effect.VOID_DUE, Effect.LATER) for applied in done):
         ctx.wake()
     return done
+
+
+def _closed(shown: Sequence[Shown], decided: Sequence[Applied | Wish]) -> list[tuple[str, AttemptResult]]:
+    """The tries to pay that are over, of intents that are their orders'."""
+    return [
+        (each.order_id, each.attempt)
+        for each, found in zip(shown, decided, strict=True)
+        if each.attempt and not (isinstance(found, Applied) and found.effect in (Effect.UNKNOWN_ORDER, Effect.STRAY))
+    ]
 
 
 def end_order(ctx: Context, order_id: str) -> Applied:
