@@ -166,7 +166,8 @@ def _write_orders(ctx: Context, sale_id: str, wishes: Sequence[_Wish]) -> list[B
         added = records.add_attempts(conn, [_first_try(ctx, locked[wish.order_id], wish) for wish in wishes])
         # Ours to do now; after that, the workers'.
         records.owe_intents(conn, added, ctx.settings.stripe_timeout_seconds + 10)
-        tries = records.read_all_attempts(conn, order_ids)
+        tries = {order_id: [first] for order_id, first in added.items()}
+        tries |= records.read_all_attempts(conn, [order_id for order_id in order_ids if order_id not in added])
         feed.append(conn, sorted(added))
     return [(locked[order_id], tries[order_id]) for order_id in order_ids]
 

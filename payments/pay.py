@@ -60,8 +60,7 @@ def _begin(ctx: Context, order_id: str, request: PayRequest, key: str | None) ->
             _check_payable(ctx, order)
             parameters = {"payment_method": request.payment_method_id}
             number = tries[-1].number + 1 if tries else 2  # the first is the one that makes the intent
-            records.add_attempts(conn, [NewAttempt(order_id, number, key, parameters)])
-            mine = records.read_attempts(conn, order_id)[-1:]
+            mine = list(records.add_attempts(conn, [NewAttempt(order_id, number, key, parameters)]).values())
         return order, mine[-1]
 
 

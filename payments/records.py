@@ -171,6 +171,8 @@ def read_attempts(conn: Connection, order_id: str) -> list[Attempt]:
 def read_all_attempts(conn: Connection, order_ids: Collection[str]) -> dict[str, list[Attempt]]:
     """By the order's id, each order's in the order of their numbers."""
     found: dict[str, list[Attempt]] = {}
+    if not order_ids:
+        return found
     for order_id, *attempt in conn.execute(_READ_ATTEMPTS, {"ids": list(order_ids)}):
         found.setdefault(order_id, []).append(Attempt(*attempt))
     return found
@@ -191,8 +193,8 @@ class NewAttempt(NamedTuple):
     parameters: Mapping[str, Any]
 
 
-def add_attempts(conn: Connection, new: Sequence[NewAttempt]) -> set[str]:
-    """Write tries before they are made, one an order; the orders of those that were not there. The others stay as
+def add_attempts(conn: Connection, new: Sequence[NewAttempt]) -> dict[str, Attempt]:
+    """Write tries before they are made, one an order; those that were not there, by their orders. The others stay as
     they were first written.
     """
     columns = {
@@ -202,24 +204,28 @@ def add_attempts(conn: Connection, new: Sequence[NewAttempt]) -> set[str]:
         "keys": [f"{each.order_id}-{each.number}" for each in new],
         "parameters": [msgspec.json.encode(each.parameters).decode() for each in new],
     }
-    return set(conn.scalars(_ADD_ATTEMPTS, columns))
+    return {order_id: Attempt(*attempt) for order_id, *attempt in conn.execute(_ADD_ATTEMPTS, columns)}
 
 
 _ADD_ATTEMPTS: Final = text(
     "INSERT INTO attempts (order_id, number, request_key, idempotency_key, parameters)"
     " SELECT id, number, request, key, CAST(parameters AS jsonb) FROM unnest(CAST(:orders AS text[]),"
     " CAST(:numbers AS int[]), CAST(:requests AS text[]), CAST(:keys AS text[]), CAST(:parameters AS text[]))"
-    " AS new (id, number, request, key, parameters) ON CONFLICT DO NOTHING RETURNING order_id"
+    " AS new (id, number, request, key, parameters) ON CONFLICT DO NOTHING"
+    " RETURNING order_id, number, request_key, idempotency_key, parameters, outcome, decline_code, created_at"
 )
 
 
 def owe_intents(conn: Connection, order_ids: Collection[str], after_seconds: float) -> None:
     """Record that intents are due, where nothing else is and none is there."""
-    row = payments.c
-    fresh = (row.order_id == any_of(order_ids)) & row.intent_id.is_(None) & row.due.is_(None)
-    pending = select(orders.c.id).where(orders.c.id == row.order_id, orders.c.status == "pending_payment").exists()
-    values = {"due": "create", "due_at": in_seconds(after_seconds), "tries": 0, "last_error": None}
-    conn.execute(update(payments).where(fresh, pending).values(**values, updated_at=func.now()))
+    conn.execute(_OWE_INTENTS, {"ids": sorted(order_ids), "after": after_seconds})
+
+
+_OWE_INTENTS: Final = text(
+    "UPDATE payments p SET due = 'create', due_at = now() + :after * interval '1 second', tries = 0, last_error = NULL,"
+    " updated_at = now() FROM orders o WHERE p.order_id = ANY(CAST(:ids AS text[])) AND o.id = p.order_id"
+    " AND o.status = 'pending_payment' AND p.intent_id IS NULL AND p.due IS NULL"
+)
 
 
 @dataclass(frozen=True, slots=True)
