@@ -8,7 +8,9 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
-from api import problems, receiving, shop, taking
+import structlog
+
+from api import ordering, problems, receiving, shop, taking
 from api.protocol import BoundedHttp
 from api.services import Services
 from api.visits import Visits
@@ -36,16 +38,18 @@ class Express:
 
     def __init__(self, services: Services, visits: Visits) -> None:
         self.visits = visits
-        self._take = Way("POST", "/v1/holds", partial(taking.begin, services))
-        self._receive = Way("POST", "/v1/payments/webhook", partial(receiving.begin, services))
+        posts = {
+            "/v1/holds": taking.begin,
+            "/v1/orders": ordering.begin,
+            "/v1/payments/webhook": receiving.begin,
+        }
+        self._posts = {url.encode(): Way("POST", url, partial(begin, services)) for url, begin in posts.items()}
         self._products = shop.Products(services)
 
     def find(self, method: bytes, url: bytes) -> Way | None:
         """The way of a request line, if it has one."""
-        if url == b"/v1/holds" and method == b"POST":
-            return self._take
-        if url == b"/v1/payments/webhook" and method == b"POST":
-            return self._receive
+        if method == b"POST":
+            return self._posts.get(url)
         if method == b"GET" and (found := _PRODUCT.fullmatch(url)):
             return Way("GET", "/v1/products/{product_id}", partial(self._products.begin, found[1].decode()))
         return None
@@ -108,6 +112,7 @@ class Exchange:
         task.add_done_callback(protocol.tasks.discard)
 
     async def _finish(self, work: Coroutine[Any, Any, Answer]) -> None:
+        structlog.contextvars.bind_contextvars(request_id=self._request_id)
         try:
             answer = await work
         except Exception as error:  # noqa: BLE001 - whatever it is, it is answered

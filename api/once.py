@@ -1,8 +1,10 @@
-"""Idempotency-Keys of the routes whose work has no store of its own: the first answer again, byte for byte."""
+"""Idempotency-Keys: the first answer again, byte for byte; and so for the routes whose work has no store of its own."""
 
 from collections.abc import Callable
 from typing import Any
 
+from api import wire
+from api.wire import JSON, REPLAYED_HEADERS
 from engine import shapes
 from payments.once import Answer, Once
 from persistence.refusals import Refusal
@@ -20,3 +22,8 @@ def do_once(once: Once, act: Callable[[], Any]) -> Answer:
         once.forget()
         raise
     return once.answer(200, shape if isinstance(shape, bytes) else shapes.encode(shape))
+
+
+def given(answer: Answer) -> wire.Answer:
+    """An answer that the payments gave, perhaps again."""
+    return wire.Answer(answer.status, answer.body, REPLAYED_HEADERS if answer.replayed else (JSON,))

@@ -9,11 +9,10 @@ from redis.exceptions import RedisError
 from api import admin, examples
 from api.bodies import Body, EmptyBody, RefundBody, SaleFileBody, StockBody, is_name, stock_faults
 from api.docs import Query, doc
-from api.once import do_once
+from api.once import do_once, given
 from api.routes.common import (
     AnyRequest,
     body_of,
-    given,
     headers_of,
     json_body_of,
     path_of,

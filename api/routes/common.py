@@ -5,10 +5,9 @@ from typing import Any, TypeVar, cast
 import msgspec
 from litestar import Request
 
-import payments.once
 from api.bodies import Body
 from api.services import Services
-from api.wire import JSON, REPLAYED_HEADERS, Answer, Headers, check_json, read_body, read_headers
+from api.wire import Headers, check_json, read_body, read_headers
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -48,8 +47,3 @@ async def json_body_of(request: AnyRequest, headers: Headers, shape: Body[T], *,
         return shape.decode(b"{}")
     check_json(headers)
     return shape.decode(raw)
-
-
-def given(answer: payments.once.Answer) -> Answer:
-    """An answer that the payments gave, perhaps again."""
-    return Answer(answer.status, answer.body, REPLAYED_HEADERS if answer.replayed else (JSON,))

@@ -3,23 +3,21 @@
 from litestar import get, post
 
 import payments.once
-from api import examples, receiving
+from api import examples, ordering, receiving
 from api.bodies import Body, EmptyBody, EventBody, OrderBody, PayBody
 from api.docs import doc
-from api.once import do_once
-from api.routes.common import AnyRequest, body_of, given, headers_of, json_body_of, path_of, services_of
+from api.once import do_once, given
+from api.routes.common import AnyRequest, body_of, headers_of, json_body_of, path_of, services_of
 from api.services import Services
 from api.wire import Answer, read_key
 from engine import ids, shapes
 from engine.shapes import Order
 from payments.cancel import cancel_order
-from payments.checkout import OrderRequest, place_order
 from payments.once import Once
 from payments.pay import PayRequest, pay_order
 from persistence import orders
 from persistence.refusals import Refusal
 
-_ORDER = Body(OrderBody)
 _PAY = Body(PayBody)
 _EMPTY = Body(EmptyBody)
 
@@ -61,16 +59,8 @@ _EMPTY = Body(EmptyBody)
     ),
 )
 async def post_order(request: AnyRequest) -> Answer:
-    services, headers = services_of(request), headers_of(request)
-    services.shop.check(headers.authorization)
-    body = await json_body_of(request, headers, _ORDER)
-    wanted = OrderRequest(
-        hold_id=body.hold_id,
-        payment_method_id=body.payment_method_id,
-        payment_customer_id=body.payment_customer_id,
-        metadata=body.metadata or {},
-    )
-    return given(await services.slow.run(place_order, services.payments, wanted, read_key(headers)))
+    headers = headers_of(request)
+    return await ordering.order(services_of(request), headers, await body_of(request, headers))
 
 
 @get(

@@ -53,9 +53,14 @@ def wire(api_url: str, stocked: Shop) -> Iterator[Wire]:
 
 
 def hold(customer: str, *headers: str, version: str = "1.1", **more: Any) -> bytes:
-    body = json.dumps({"customer_id": customer, "product_id": "sock", "qty": 1} | more).encode()
-    lines = [f"POST /v1/holds HTTP/{version}", "host: shop", f"content-length: {len(body)}", *headers]
-    return "\r\n".join([*lines, "", ""]).encode() + body
+    body = {"customer_id": customer, "product_id": "sock", "qty": 1} | more
+    return post("/v1/holds", body, *headers, version=version)
+
+
+def post(path: str, body: Any, *headers: str, version: str = "1.1") -> bytes:
+    sent = json.dumps(body).encode()
+    lines = [f"POST {path} HTTP/{version}", "host: shop", f"content-length: {len(sent)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + sent
 
 
 ORDINARY = "expect: 100-continue"
@@ -74,6 +79,40 @@ def test_both_ways_give_the_same_answer(wire: Wire, more: dict[str, Any]) -> Non
         ordinary = wire.answer()
     assert (express[0], express[1].keys()) == (ordinary[0], ordinary[1].keys())
     assert _without_what_differs(express[2]) == _without_what_differs(ordinary[2])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers"),
+    [
+        ("/v1/orders", {}, []),
+        ("/v1/orders", {"hold_id": "hold_none"}, []),
+        ("/v1/orders", {"hold_id": "hold_none"}, ["idempotency-key: " + "k" * 300]),
+        ("/v1/orders", {"hold_id": "hold_none"}, ["content-type: text/plain"]),
+        ("/v1/payments/webhook", {}, []),
+        ("/v1/payments/webhook", {}, ["stripe-signature: t=1,v1=0"]),
+    ],
+)
+def test_both_ways_refuse_alike(wire: Wire, path: str, body: Any, headers: list[str]) -> None:
+    wire.send(post(path, body, *headers))
+    express = wire.answer()
+    wire.send(post(path, body, ORDINARY, *headers))
+    if (ordinary := wire.answer())[0] == 100:
+        ordinary = wire.answer()
+    assert express[0] in (400, 404, 415, 422)
+    assert (express[0], express[1].keys(), express[2]) == (ordinary[0], ordinary[1].keys(), ordinary[2])
+
+
+def test_an_order_is_the_same_by_either_way(wire: Wire) -> None:
+    wire.send(hold("ann"))
+    order = {"hold_id": wire.answer()[2]["id"]}
+    wire.send(post("/v1/orders", order, "idempotency-key: one"))
+    status, headers, made = wire.answer()
+    assert (status, "idempotent-replayed" in headers) == (201, False)
+    for more in ([], [ORDINARY]):
+        wire.send(post("/v1/orders", order, "idempotency-key: one", *more))
+        if (again := wire.answer())[0] == 100:
+            again = wire.answer()
+        assert (again[0], again[1]["idempotent-replayed"], again[2]) == (201, "true", made)
 
 
 def _without_what_differs(answer: Any) -> Any:
