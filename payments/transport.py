@@ -16,6 +16,26 @@ IDLE_SECONDS = 50.0
 _BROKEN = (http.client.HTTPException, OSError)
 
 
+class _OneWrite(http.client.HTTPConnection):
+    """Sends a request's head and body together: one packet, and the other side wakes up once. The standard library
+    writes them one after the other.
+    """
+
+    _unsent = b""
+
+    def send(self, data: Any) -> None:
+        self._unsent += data
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        unsent, self._unsent = self._unsent, b""
+        super().send(unsent)
+        return super().getresponse()
+
+
+class _OneWriteTls(_OneWrite, http.client.HTTPSConnection):
+    """The same over TLS."""
+
+
 class Transport(stripe.HTTPClient):
     """The `stripe` package's way out, over the standard library: a third of the CPU that `requests` takes for a call.
     Safe to use from any thread; each has its own deadline.
@@ -81,8 +101,8 @@ class Transport(stripe.HTTPClient):
 
     def _new_connection(self, timeout: float) -> http.client.HTTPConnection:
         if self._tls is None:
-            return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
-        return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)
+            return _OneWrite(self._host, self._port, timeout=timeout)
+        return _OneWriteTls(self._host, self._port, timeout=timeout, context=self._tls)
 
 
 class Limiter:

@@ -1,5 +1,6 @@
 """The way to the provider: limited, patient where that is safe, light, and without a secret in what it says."""
 
+import io
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ import pytest
 
 from engine import ids
 from payments.provider import Declined, Provider, ProviderRefused, ProviderUnavailable
-from payments.transport import Limiter
+from payments.transport import Limiter, Transport
 from sandbox.stripe.process import StripeStandIn
 
 PLAIN: dict[str, Any] = {
@@ -156,3 +157,36 @@ def test_the_limiter_spreads_calls() -> None:
     assert waits[0] == 0
     assert waits[69] == pytest.approx(0.49, abs=0.05)
     assert limiter.reserve(0.1) is None
+
+
+class Wire:
+    """A socket that keeps what is sent, write by write, and answers with an empty object."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+
+    def sendall(self, data: bytes) -> None:
+        self.writes.append(data)
+
+    def makefile(self, _: str) -> io.BytesIO:
+        return io.BytesIO(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+
+    def settimeout(self, _: float) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_request_leaves_in_one_write(scheme: str) -> None:
+    transport, wire = Transport(f"{scheme}://provider.test"), Wire()
+    connection = transport._new_connection(1)
+    connection.sock = wire
+    transport._idle.put((connection, time.monotonic()))
+    transport.answer_by(time.monotonic() + 1)
+    for number in range(2):
+        body, status, _ = transport.request("post", f"{scheme}://provider.test/v1/x", {"a": "b"}, f"amount={number}")
+        assert (status, body) == (200, "{}")
+    assert [write.partition(b"\r\n\r\n")[2] for write in wire.writes] == [b"amount=0", b"amount=1"]
+    transport.close()
