@@ -159,10 +159,10 @@ def _write_orders(ctx: Context, sale_id: str, wishes: Sequence[_Wish]) -> list[B
     order_ids = [wish.order_id for wish in wishes]
     with ctx.db.begin() as conn:
         inserted = orders.insert_orders(conn, sale_id, [wish.new for wish in wishes])
+        locked = records.lock_all(conn, order_ids)
         for wish in wishes:
             if wish.request.metadata and wish.order_id not in inserted:
                 _add_metadata(conn, wish.order_id, wish.request.metadata)  # the drain was first: it knows only the hold
-        locked = records.lock_all(conn, order_ids)
         added = records.add_attempts(conn, [_first_try(ctx, locked[wish.order_id], wish) for wish in wishes])
         # Ours to do now; after that, the workers'.
         records.owe_intents(conn, added, ctx.settings.stripe_timeout_seconds + 10)
