@@ -53,15 +53,14 @@ def run_once(ctx: Context, limit: int, pool: Executor) -> int:
 
 def _record_captures(ctx: Context, ended: Sequence[tuple[OrderRecord, Intent | Exception]]) -> None:
     captured = [(order, intent) for order, intent in ended if isinstance(intent, Intent)]
-    failed = [(order, error) for order, error in ended if isinstance(error, Exception)]
     if captured:
         with of_orders("order.due", [order.id for order, _ in captured]):
             applied = apply_intents(ctx, [Shown(order.id, intent) for order, intent in captured])
-        failed += [
-            (order, each) for (order, _), each in zip(captured, applied, strict=True) if isinstance(each, Exception)
-        ]
-    for order, error in failed:
-        _fail(ctx, order, error)
+        for (order, _), each in zip(captured, applied, strict=True):
+            _finish(ctx, order, each)
+    for order, error in ended:
+        if isinstance(error, Exception):
+            _finish(ctx, order, error)
 
 
 def _lease(conn: Connection, limit: int) -> list[str]:
@@ -93,22 +92,21 @@ def work(ctx: Context, order_id: str) -> bool:
         order = records.read(conn, order_id)
     if order is None or order.due is None:
         return True
-    applied = attempted(_DO[order.due], ctx, order)
-    if isinstance(applied, Exception):
-        _fail(ctx, order, applied)
+    return _finish(ctx, order, attempted(_DO[order.due], ctx, order))
+
+
+def _finish(ctx: Context, order: OrderRecord, ended: Applied | Exception | None) -> bool:
+    """Whether it is done. What failed, whatever it is, and what cannot be done now comes again."""
+    assert order.due is not None
+    if isinstance(ended, Exception):
+        if not isinstance(ended, (*AWAY, NotYet)):
+            log.error("due_failed", order_id=order.id, due=order.due, error=describe(ended), trace=trace(ended))
+        put_off(ctx, order.id, order.due, describe(ended))
         return False
-    if applied is not None and applied.effect is Effect.LATER:
-        put_off(ctx, order_id, order.due, applied.reason)
+    if ended is not None and ended.effect is Effect.LATER:
+        put_off(ctx, order.id, order.due, ended.reason)
         return False
     return True
-
-
-def _fail(ctx: Context, order: OrderRecord, error: Exception) -> None:
-    """Whatever it is, the others go on and this one comes again."""
-    assert order.due is not None
-    if not isinstance(error, (*AWAY, NotYet)):
-        log.error("due_failed", order_id=order.id, due=order.due, error=describe(error), trace=trace(error))
-    put_off(ctx, order.id, order.due, describe(error))
 
 
 def put_off(ctx: Context, order_id: str, due: str, why: str) -> None:
