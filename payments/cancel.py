@@ -59,7 +59,7 @@ def _begin(ctx: Context, order_id: str) -> OrderRecord:
         if order.captured > 0 or order.payment_status == "succeeded":
             raise _captured(order.payment_status)
         if order.due != "release":  # the intent is gone already
-            records.owe(conn, order_id, "cancel", dues.LEASE_SECONDS)
+            records.owe(conn, order_id, "cancel", ctx.lease_seconds)
             records.write_reason(conn, order_id, "asked")
         return order
 

@@ -12,6 +12,8 @@ from payments.provider import Provider
 from payments.together import Together
 from persistence.drain import Astray, NotDrained, drain_to
 
+LEASE_SECONDS_MIN = 15.0
+
 
 def _nothing() -> None:
     pass
@@ -34,6 +36,13 @@ class Context:
     wake: Callable[[], None] = _nothing
     checkpoint: Callable[[str], None] = _go_on
     together: Together = field(default_factory=Together)
+
+    @property
+    def lease_seconds(self) -> float:
+        """For so long nobody else takes up what one has taken: longer than two calls to the provider may last, the most
+        that anything asks it, and the rest beside them.
+        """
+        return max(LEASE_SECONDS_MIN, 3 * self.settings.stripe_timeout_seconds)
 
     def drain(self, sale_id: str, position: Position | None, timeout_seconds: float = 3.0) -> bool:
         """Wait until Postgres has the sale's events up to ``position``, so that an answer shows them. False where

@@ -23,8 +23,6 @@ from payments.settle import Applied, Effect, Shown, apply_intent, apply_intents,
 from payments.trail import itself, of_order, of_orders
 from persistence.tables import payments
 
-LEASE_SECONDS: Final = 60
-"""Nobody else tries what one has taken for so long: longer than a call to the provider may last."""
 BACKOFF_MAX_SECONDS: Final = 300
 _ERROR_LENGTH_MAX: Final = 500
 
@@ -40,7 +38,7 @@ def run_once(ctx: Context, limit: int, pool: Executor) -> int:
     How many were taken up.
     """
     with ctx.db.begin() as conn:
-        taken = _lease(conn, limit)
+        taken = _lease(conn, limit, ctx.lease_seconds)
         orders = records.read_all(conn, taken) if taken else {}
     captures = [order for order in orders.values() if order.due == "capture" and order.intent_id is not None]
     calls = {pool.submit(_capture_at_provider, ctx, order): order for order in captures}
@@ -63,7 +61,7 @@ def _record_captures(ctx: Context, ended: Sequence[tuple[OrderRecord, Intent | E
             _finish(ctx, order, error)
 
 
-def _lease(conn: Connection, limit: int) -> list[str]:
+def _lease(conn: Connection, limit: int, seconds: float) -> list[str]:
     row = payments.c
     ready = (
         select(row.order_id)
@@ -75,7 +73,7 @@ def _lease(conn: Connection, limit: int) -> list[str]:
     leased = (
         update(payments)
         .where(row.order_id.in_(ready))
-        .values(due_at=records.in_seconds(LEASE_SECONDS), tries=row.tries + 1)
+        .values(due_at=records.in_seconds(seconds), tries=row.tries + 1)
         .returning(row.order_id)
     )
     return list(conn.scalars(leased))

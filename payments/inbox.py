@@ -24,7 +24,6 @@ from persistence.refusals import Refusal
 from persistence.tables import webhook_events
 
 TOLERANCE_SECONDS: Final = 300
-LEASE_SECONDS: Final = 60
 BACKOFF_MAX_SECONDS: Final = 300
 PENDING_DAYS: Final = 3
 """As long as Stripe itself goes on trying to deliver."""
@@ -178,7 +177,7 @@ def handle_once(ctx: Context, limit: int, pool: Executor) -> int:
     ``pool``. How many were taken up.
     """
     with ctx.db.begin() as conn:
-        taken = _lease(conn, limit)
+        taken = _lease(conn, limit, ctx.lease_seconds)
     sets: dict[Any, list[Event]] = {}
     for event in taken:
         sets.setdefault(HANDLERS[event.type], []).append(event)
@@ -189,7 +188,7 @@ def handle_once(ctx: Context, limit: int, pool: Executor) -> int:
     return len(taken)
 
 
-def _lease(conn: Connection, limit: int) -> list[Event]:
+def _lease(conn: Connection, limit: int, seconds: float) -> list[Event]:
     row = webhook_events.c
     ready = (
         select(row.id)
@@ -201,7 +200,7 @@ def _lease(conn: Connection, limit: int) -> list[Event]:
     leased = (
         update(webhook_events)
         .where(row.id.in_(ready))
-        .values(due_at=records.in_seconds(LEASE_SECONDS), tries=row.tries + 1)
+        .values(due_at=records.in_seconds(seconds), tries=row.tries + 1)
         .returning(row.id, row.type, row.intent_id, row.payload, row.tries)
     )
     return [

@@ -49,7 +49,7 @@ def _begin(ctx: Context, order_id: str) -> bool:
         order = records.lock(conn, order_id)
         if order is None or order.status != "pending_payment" or order.due in ("cancel", "void", "release"):
             return False
-        records.owe(conn, order_id, "cancel", dues.LEASE_SECONDS)
+        records.owe(conn, order_id, "cancel", ctx.lease_seconds)
         if order.ended_because is None:
             records.write_reason(conn, order_id, "expired")
         return True

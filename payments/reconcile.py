@@ -205,7 +205,7 @@ def _repair_order(ctx: Context, order_id: str) -> None:
         with ctx.db.begin() as conn:
             locked = records.lock(conn, order_id)
             if locked is not None and locked.status == "paid" and locked.captured == 0 and locked.due is None:
-                records.owe(conn, order_id, "release" if intent is None else "cancel", dues.LEASE_SECONDS)
+                records.owe(conn, order_id, "release" if intent is None else "cancel", ctx.lease_seconds)
     _finish(ctx, order_id, order.sale_id)
 
 

@@ -18,7 +18,7 @@ from payments.once import Answer, Once
 from payments.pay import not_found
 from payments.provider import ProviderRefused, ProviderUnavailable
 from payments.records import OrderRecord
-from payments.refunds import GIVEN, LEASE_SECONDS, promised, put_off, show, work
+from payments.refunds import GIVEN, promised, put_off, show, work
 from payments.trail import itself, of_order
 from persistence.refusals import Refusal
 from persistence.tables import order_lines, refunds
@@ -120,7 +120,7 @@ def _begin(ctx: Context, order_id: str, refund_id: str, request: RefundRequest) 
                 reason=request.reason,
                 lines=lines,
                 restock=request.restock and bool(lines),
-                due_at=records.in_seconds(LEASE_SECONDS),
+                due_at=records.in_seconds(ctx.lease_seconds),
             )
         )
 

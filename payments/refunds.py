@@ -27,7 +27,6 @@ from payments.trail import of_order
 from persistence import feed
 from persistence.tables import orders, refunds, sales
 
-LEASE_SECONDS: Final = 60
 BACKOFF_MAX_SECONDS: Final = 300
 STRIPE_REASONS: Final = frozenset({"duplicate", "fraudulent", "requested_by_customer"})
 GIVEN: Final = ("pending", "requires_action", "succeeded")
@@ -55,7 +54,7 @@ def run_once(ctx: Context, limit: int, pool: Executor) -> int:
             conn.scalars(
                 update(refunds)
                 .where(row.id.in_(ready))
-                .values(due_at=records.in_seconds(LEASE_SECONDS), tries=row.tries + 1)
+                .values(due_at=records.in_seconds(ctx.lease_seconds), tries=row.tries + 1)
                 .returning(row.id)
             )
         )
@@ -121,7 +120,7 @@ def _work_on(ctx: Context, order: OrderRecord, row: Any) -> Position | None:
         position = _restock(ctx, order, refund_id, row.lines)
         ctx.checkpoint("restocked in redis")
     # Units that come back are due until the drain has their event: Redis may lose it before that.
-    done = {"due": False} if position is None else {"due_at": records.in_seconds(LEASE_SECONDS)}
+    done = {"due": False} if position is None else {"due_at": records.in_seconds(ctx.lease_seconds)}
     with ctx.db.begin() as conn:
         conn.execute(update(refunds).where(refunds.c.id == refund_id, refunds.c.due).values(**done))
     return position
@@ -257,7 +256,7 @@ def record_void(ctx: Context, order_id: str) -> str | None:
         if amount > 0:
             values = {"id": refund_id, "order_id": order_id, "amount": amount, "status": "pending"}
             conn.execute(
-                insert(refunds).values(**values, due_at=records.in_seconds(LEASE_SECONDS)).on_conflict_do_nothing()
+                insert(refunds).values(**values, due_at=records.in_seconds(ctx.lease_seconds)).on_conflict_do_nothing()
             )
         records.owe_nothing(conn, order_id)
         due: str | None = conn.scalar(select(refunds.c.id).where(refunds.c.id == refund_id, refunds.c.due))

@@ -8,6 +8,7 @@ from redis.exceptions import RedisError
 
 from engine import commands, connections
 from engine.command import run
+from engine.settings import Settings
 from persistence.rebuild import rebuild
 from persistence.refusals import Refusal
 from tests.payments.shop import Shop
@@ -192,6 +193,15 @@ def test_an_order_that_ends_while_its_sale_is_restored_is_not_left_alone_for_lon
     shop.work()
     assert shop.shown(order["id"])["status"] == "cancelled"
     shop.check()
+
+
+def test_what_a_dead_process_had_taken_up_is_free_again_after_its_calls_must_have_ended(shop: Shop) -> None:
+    order = shop.order()
+    with shop.killed_at("cancelled at the provider"):
+        shop.cancel(order["id"])
+    [(seconds,)] = shop.rows("SELECT extract(epoch FROM due_at - now())::float FROM payments")
+    assert 2 * shop.ctx.settings.stripe_timeout_seconds < seconds <= shop.ctx.lease_seconds
+    assert dataclasses.replace(shop.ctx, settings=Settings()).lease_seconds == 60
 
 
 def test_a_cancellation_that_the_drain_cannot_bring_is_not_refused(shop: Shop) -> None:
