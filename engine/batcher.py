@@ -21,10 +21,10 @@ STANDING_SECONDS: Final = 0.025
 CALLS_MAX: Final = 2
 """Calls of a sale that are on their way at once: while Redis waits for the disk, the next one is there already."""
 SECOND_MIN: Final = 8
-"""Requests that must wait for a second call: what a call costs by itself, fewer had better share."""
-STANDING_BATCHES: Final = 1
+"""Requests that must wait for a second call, or a whole batch: what a call costs by itself, fewer had better share."""
+STANDING_BATCHES: Final = 2
 """Batches that may wait in a queue that stands behind the calls on their way, so that nobody who is let in waits for
-more than three.
+more than four calls, its own among them.
 """
 
 Done = Callable[[HoldAnswer | Exception], None]
@@ -80,6 +80,7 @@ class Batcher:
         self._batch_max = batch_max
         self._queue_max = queue_max
         self._standing_max = STANDING_BATCHES * batch_max
+        self._second_min = min(SECOND_MIN, batch_max)
         self._on_batch = on_batch
         self._lanes: dict[str, _Lane] = {}
         self._waiting = 0
@@ -104,7 +105,7 @@ class Batcher:
         waiting = Waiting(request, done)
         lane.queue.append(waiting)
         self._waiting += 1
-        if not lane.senders or (len(lane.queue) >= SECOND_MIN and len(lane.senders) < CALLS_MAX):
+        if not lane.senders or (len(lane.queue) >= self._second_min and len(lane.senders) < CALLS_MAX):
             lane.senders.add(asyncio.create_task(self._empty(sale_id, lane)))
         return waiting
 

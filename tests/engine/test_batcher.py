@@ -145,7 +145,9 @@ class _Tells:
         return await self.client.eval(*args)  # type: ignore[arg-type]
 
 
-def test_a_batch_leaves_before_those_of_the_one_before_are_told(stocked: str) -> None:
+def test_a_batch_leaves_before_those_of_the_one_before_are_told(stocked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.batcher.CALLS_MAX", 1)
+
     async def three_batches() -> None:
         async with _Opened(stocked) as client:
             said: list[str] = []
