@@ -16,6 +16,8 @@ from persistence.refusals import Refusal
 
 _FIELDS = {"payment_method": "payment_method_id", "customer": "payment_customer_id"}
 """What the provider calls that the shop chose, and what the shop calls it."""
+_OF_THE_AMOUNT = frozenset({"amount_too_small", "amount_too_large"})
+"""Stripe's words for a payment that no card could make: https://docs.stripe.com/error-codes"""
 _LOOK_BACK_SECONDS = 300
 """Stripe's clock and ours may differ by so much."""
 
@@ -176,7 +178,7 @@ def raise_outcome(order_id: str, attempt: Attempt) -> None:
 def refusal_of(order_id: str, code: str, parameters: Mapping[str, Any]) -> Refusal:
     """What a request is answered with whose parameters the provider refused."""
     fields = [field for name, field in _FIELDS.items() if name in parameters]
-    if fields:
+    if fields and code not in _OF_THE_AMOUNT:
         message = f"The payment provider does not take this ({code})."
         errors = [{"field": field, "message": message} for field in fields]
         return Refusal("validation_error", message, errors=errors, order_id=order_id)

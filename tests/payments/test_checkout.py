@@ -91,6 +91,12 @@ def test_an_order_that_the_provider_never_takes_says_so_again(shop: Shop) -> Non
     assert (again.value.code, again.value.extra) == (refused.code, refused.extra)
 
 
+def test_an_amount_that_the_provider_never_takes_is_no_fault_of_the_card(shop: Shop) -> None:
+    shop.ctx.redis.hset(keys.stock(shop.sale), "sock:price", 1)
+    refused = refusal(shop, shop.hold(sock=1), card="pm_card_visa")
+    assert (refused.code, refused.extra["reason"]) == ("order_not_payable", "amount_too_small")
+
+
 def test_the_same_request_again_gets_the_first_answer_byte_for_byte(shop: Shop) -> None:
     request = OrderRequest(hold_id=shop.hold())
     first = place_order(shop.ctx, request, "key-1")
