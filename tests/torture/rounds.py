@@ -71,7 +71,12 @@ def roll_back_in_a_sale(stage: Stage, luck: random.Random, *, grown: bool) -> Ro
     with stage.client() as client:
         dead = stage.drainers(client)  # their slots came back with the old files
     if grown:
-        stage.wait(lambda: stage.show(sale).position.seq > cursor.seq, f"{sale.id} grows past {cursor}", GROW_SECONDS)
+        # Buyers who cancel wait for the workers, in the end all of them: somebody new comes, or the sale stands still.
+        stage.wait(
+            lambda: stage.sells(sale) and stage.show(sale).position.seq > cursor.seq,
+            f"{sale.id} grows past {cursor}",
+            GROW_SECONDS,
+        )
     restored_at = _watch(stage, sale, cursor, found, dead if grown else None)
     found.broken += promises.known_is_restored(stage, sale, known)
     time.sleep(luck.uniform(0.3, 0.8))
