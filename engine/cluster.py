@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import redis
 import redis.asyncio
 from redis.cluster import ClusterPipeline
-from redis.exceptions import ConnectionError, RedisClusterException
+from redis.exceptions import ConnectionError, RedisClusterException, RedisError
 
 from engine import keys
 
@@ -107,9 +107,10 @@ class AsyncCluster(redis.asyncio.RedisCluster):
             answers = await asyncio.gather(
                 *(each.execute_command("PING") for each in primaries), return_exceptions=True
             )
-            answered = sum(not isinstance(each, BaseException) for each in answers)
-            if answered < len(primaries):
-                await self.nodes_manager.initialize()  # a replica may have taken over, and nobody else may ask
+        answered = sum(not isinstance(each, BaseException) for each in answers)
+        if answered < len(primaries):  # a replica may have taken over, and nobody else may ask
+            with contextlib.suppress(RedisError), _as_redis_error():  # in the middle of that it may not be known yet
+                await self.nodes_manager.initialize()
         return answered, len(primaries)
 
 

@@ -229,8 +229,11 @@ def test_a_server_that_is_no_cluster_is_named(redis_url: str) -> None:
 
 
 def test_the_doctor_looks_at_every_node(cluster: Cluster, settings: Settings) -> None:
+    def looked_at() -> int:
+        return sum(each.check == "version" for each in look_at_redis(settings))
+
+    wait_until(lambda: looked_at() == len(cluster.nodes) + 1, "at those that came back, and at the queue's")
     findings = list(look_at_redis(settings))
-    assert sum(each.check == "version" for each in findings) == len(cluster.nodes) + 1, "and at the queue's"
     wrong = {each.check for each in findings if each.state not in (State.FINE, State.ADVICE)}
     assert wrong == {"fsync"}, "these tests do without"
 
