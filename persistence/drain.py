@@ -24,6 +24,12 @@ ENTRIES_MAX = 400
 """Entries that one transaction reads at most."""
 HOLDS_MAX = 4000
 """Holds that one transaction brings, about: past that it holds the cursor's lock longer and goes no faster."""
+FIRST_READ = 16
+"""Entries that are read first. One has a single hold or a thousand, and 400 of the large ones would hold up Redis for
+25 ms, to be read again by each of the 20 transactions that they fill.
+"""
+READ_GROWTH = 4
+"""Times as many entries as before that are read next at most."""
 KEEP_ENTRIES = 5000
 """Entries kept behind the cursor: what is drained again should Postgres itself go back."""
 TRIM_EVERY = 256
@@ -88,8 +94,7 @@ def drain_to(db: Engine, redis: Client, sale_id: str, position: Position, timeou
 
 def _bring(conn: Connection, redis: Client, sale_id: str, cursor: tuple[Position, str], entries: int) -> Drained:
     position, mark = cursor
-    found = read_on(redis, sale_id, position, mark, entries)
-    events, behind = _take(found, entries)
+    events, behind = _read_events(redis, sale_id, position, mark, entries)
     if not events:
         return Drained(position)
     began = time.time_ns()
@@ -125,22 +130,29 @@ def read_on(redis: Client, sale_id: str, cursor: Position, mark: str, entries: i
     return found
 
 
-def _take(found: Sequence[Any], entries: int) -> tuple[list[Event], bool]:
-    """Read entries until the transaction is full. An unreadable one raises only where it is the first."""
+def _read_events(redis: Client, sale_id: str, cursor: Position, mark: str, entries: int) -> tuple[list[Event], bool]:
+    """What fills the transaction, and whether there is more. An unreadable entry raises only where it is the first."""
     events: list[Event] = []
-    holds = 0
-    for entry_id, fields in found[:entries]:
-        try:
-            event = read_event(entry_id, fields)
-        except UnreadableEvent:
-            if not events:
-                raise
-            return events, True
-        events.append(event)
-        holds += len(event.holds)
-        if holds >= HOLDS_MAX:
-            break
-    return events, len(events) < len(found)
+    holds, at_once = 0, FIRST_READ
+    while True:
+        at_once = min(at_once, entries - len(events))
+        found = read_on(redis, sale_id, cursor, mark, at_once)
+        for entry_id, fields in found[:at_once]:
+            try:
+                event = read_event(entry_id, fields)
+            except UnreadableEvent:
+                if not events:
+                    raise
+                return events, True
+            events.append(event)
+            holds += len(event.holds)
+            if holds >= HOLDS_MAX:
+                return events, event.position.entry != found[-1][0].decode()
+        if len(found) <= at_once or len(events) == entries:
+            return events, len(found) > at_once
+        cursor, mark = events[-1].position, events[-1].mark
+        fit = (HOLDS_MAX - holds) * len(events) // max(holds, 1) + 1  # if they are like those before
+        at_once = min(fit, READ_GROWTH * at_once)
 
 
 def _write(conn: Connection, sale_id: str, events: Sequence[Event]) -> int:

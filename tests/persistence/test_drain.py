@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from engine import commands, ids, keys
-from engine.commands import LoadItem
+from engine.commands import HoldRequest, LoadItem
 from engine.outcomes import Outcome
 from engine.records import Position
 from persistence import database
@@ -123,6 +123,41 @@ def test_two_drainers_bring_each_event_once(db: Engine, sale: SaleUnderTest) -> 
         worker.join()
     agree(db, sale)
     assert rows(db, "SELECT count(*) FROM ledger WHERE kind = 'held'") == [(100,)]
+
+
+def test_large_events_are_read_no_further_than_one_transaction_brings_them(
+    db: Engine, sale: SaleUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sale.load(sneaker=9000)
+    for batch in range(60):
+        requests = [HoldRequest(ids.new_token(), f"c{batch}-{n}", (("sneaker", 1),)) for n in range(100)]
+        sale.run(commands.hold(sale.id, requests))
+    read: list[int] = []
+    xrange = sale.client.xrange
+
+    def counted(*args: Any, **options: Any) -> Any:
+        found: Any = xrange(*args, **options)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(sale.client, "xrange", counted)
+    first = drain_once(db, sale.client, sale.id)
+    assert first
+    assert (first.holds, first.behind) == (4000, True)
+    assert sum(read) < 1.5 * first.events, "Redis answers nobody else while it copies what is not wanted yet"
+    rest = drain_once(db, sale.client, sale.id)
+    assert rest
+    assert (rest.holds, rest.behind) == (2000, False)
+    agree(db, sale)
+
+
+def test_small_events_fill_a_transaction_all_the_same(db: Engine, sale: SaleUnderTest) -> None:
+    sale.load(sneaker=9000)
+    for n in range(420):
+        sale.hold(f"c{n}", sneaker=1)
+    drained = [drain_once(db, sale.client, sale.id) for _ in range(2)]
+    assert [(each.events, each.behind) for each in drained if each] == [(400, True), (21, False)]
+    agree(db, sale)
 
 
 def test_a_crash_before_the_commit_leaves_all_to_be_done_again(
