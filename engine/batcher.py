@@ -12,9 +12,10 @@ from typing import Final
 from redis.exceptions import ConnectionError, TimeoutError
 
 from engine import commands
-from engine.command import AsyncClient, Command, run_async
+from engine.command import AsyncClient, Command
 from engine.commands import HoldAnswer, HoldRequest
 from engine.futures import telling
+from engine.line import Line
 
 STANDING_SECONDS: Final = 0.025
 """A queue that was not empty for so long stands: more comes in than is served. What arrives at one moment does not."""
@@ -130,9 +131,10 @@ class Batcher:
     async def _empty(self, sale_id: str, lane: _Lane) -> None:
         """A batch leaves before those of the one before are told, so that Redis does not wait until all of them are."""
         answered: Answered = []
+        line = Line(self._client)
         try:
             while lane.queue:
-                sending: Awaitable[Answered] = self._send(sale_id, self._next_batch(lane))
+                sending: Awaitable[Answered] = self._send(line, sale_id, self._next_batch(lane))
                 if answered:
                     sending = asyncio.ensure_future(sending)
                     await asyncio.sleep(0)  # its call is written
@@ -146,6 +148,7 @@ class Batcher:
             lane.senders -= {asyncio.current_task()}
             if not lane.senders:
                 self._lanes.pop(sale_id, None)
+            await line.close()
 
     def _next_batch(self, lane: _Lane) -> list[Waiting]:
         batch: list[Waiting] = []
@@ -158,12 +161,12 @@ class Batcher:
             lane.filled = asyncio.get_running_loop().time()
         return batch
 
-    async def _send(self, sale_id: str, batch: list[Waiting]) -> Answered:
+    async def _send(self, line: Line, sale_id: str, batch: list[Waiting]) -> Answered:
         if not batch:
             return []
         began = time.perf_counter()
         try:
-            answers = await self._ask(commands.hold(sale_id, [waiting.request for waiting in batch]))
+            answers = await self._ask(line, commands.hold(sale_id, [waiting.request for waiting in batch]))
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody is left waiting
             return [(waiting, error) for waiting in batch]
         if self._on_batch:
@@ -176,9 +179,9 @@ class Batcher:
             if waiting.done is not None:
                 waiting.done(answer)
 
-    async def _ask(self, call: Command[list[HoldAnswer]]) -> list[HoldAnswer]:
+    async def _ask(self, line: Line, call: Command[list[HoldAnswer]]) -> list[HoldAnswer]:
         try:
-            return await run_async(self._client, call)
+            return await line.run(call)
         except (ConnectionError, TimeoutError):
             # The reply was lost, perhaps after the script ran. The tokens make a second try find its own first.
-            return await run_async(self._client, call)
+            return await line.run(call)

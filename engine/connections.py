@@ -15,14 +15,21 @@ from redis.backoff import NoBackoff
 from engine import urls
 from engine.cluster import AsyncCluster, Cluster
 from engine.command import AsyncClient, Client
+from engine.line import REPLY_SECONDS, in_time
 
 _CONNECT_TIMEOUT_SECONDS = 2.0
-_REPLY_TIMEOUT_SECONDS = 10.0
 _CONNECTIONS_MAX = 1000
 """Past the number of sales that one process may sell at once; redis-py's own 100 raises instead of waiting."""
 
 
-def connect(url: str, *, reply_timeout_seconds: float | None = _REPLY_TIMEOUT_SECONDS) -> Client:
+class _AsyncRedis(redis.asyncio.Redis):
+    """Its connections have no time limit of their own, so each command has one as a whole."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        return await in_time(super().execute_command(*args, **options))  # type: ignore[no-untyped-call]
+
+
+def connect(url: str, *, reply_timeout_seconds: float | None = REPLY_SECONDS) -> Client:
     """A sync client, connected at its first command."""
     options = _options(redis.retry.Retry(NoBackoff(), 0), reply_timeout_seconds)
     match urls.scheme(url):
@@ -35,17 +42,18 @@ def connect(url: str, *, reply_timeout_seconds: float | None = _REPLY_TIMEOUT_SE
             return redis.Redis.from_url(url, **options)
 
 
-def connect_async(url: str, *, reply_timeout_seconds: float | None = _REPLY_TIMEOUT_SECONDS) -> AsyncClient:
+def connect_async(url: str) -> AsyncClient:
     """The same for asyncio."""
-    options = _options(redis.asyncio.retry.Retry(NoBackoff(), 0), reply_timeout_seconds)
+    retry = redis.asyncio.retry.Retry(NoBackoff(), 0)
     match urls.scheme(url):
         case "redis+cluster":
             nodes = [redis.asyncio.cluster.ClusterNode(host, port) for host, port in urls.cluster_nodes(url)]
-            return AsyncCluster(startup_nodes=nodes, **options, **urls.login(url))
+            return AsyncCluster(startup_nodes=nodes, **_options(retry, REPLY_SECONDS), **urls.login(url))
         case "redis+sentinel":
+            options = _options(retry, None) | {"redis_class": _AsyncRedis}
             return cast(redis.asyncio.Redis, _master(redis.asyncio.sentinel.Sentinel, url, options))
         case _:
-            return redis.asyncio.Redis.from_url(url, **options)
+            return _AsyncRedis.from_url(url, **_options(retry, None))
 
 
 def _options(retry: Any, reply_timeout_seconds: float | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from engine import tracing
 from engine.batcher import Answered, Batcher, Waiting
 from engine.command import Command
 from engine.commands import HoldAnswer, HoldRequest
+from engine.line import Line
 from engine.outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -31,16 +32,16 @@ class TracedBatcher(Batcher):
         finally:
             self._askers.pop(request.token, None)
 
-    async def _send(self, sale_id: str, batch: list[Waiting]) -> Answered:
+    async def _send(self, line: Line, sale_id: str, batch: list[Waiting]) -> Answered:
         askers = [self._askers.get(waiting.request.token) for waiting in batch]
         _sending.set((sale_id, [asker for asker in askers if asker is not None]))
-        return await super()._send(sale_id, batch)
+        return await super()._send(line, sale_id, batch)
 
-    async def _ask(self, call: Command[list[HoldAnswer]]) -> list[HoldAnswer]:
+    async def _ask(self, line: Line, call: Command[list[HoldAnswer]]) -> list[HoldAnswer]:
         sale_id, askers = _sending.get()
         began = time.time_ns()
         try:
-            answers = await super()._ask(call)
+            answers = await super()._ask(line, call)
         except Exception as error:
             tracing.batch(sale_id, began, askers, None, error)
             raise
