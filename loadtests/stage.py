@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -226,6 +227,9 @@ class Stage:
         self.client.bgrewriteaof()
         while self.client.info("persistence")["aof_rewrite_in_progress"]:
             time.sleep(0.02)
+        with self.db.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+            conn.execute(text("CHECKPOINT"))
+        os.sync()  # what is still to be written would make the next measurement's syncs wait
 
     def forget(self, sale: Sale) -> None:
         """One sale less, before the workers see it: what it took is gone, and nothing is drained of it."""
