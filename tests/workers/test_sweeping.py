@@ -4,7 +4,12 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
+from typing import Any
 
+import pytest
+
+from engine import keys
+from engine.command import run
 from tests.workers.conftest import SALE, Shop, Workers, eventually
 from workers.sweeping import BATCH_MAX, Sweeper
 
@@ -26,6 +31,50 @@ def test_a_sweep_ends_more_than_one_call_can(shop: Shop) -> None:
     ended = sweep_until(sweeper, lambda: shop.counters("sneaker")[1] == 0 and shop.counters("sock")[1] == 0)
     assert ended == 3 * BATCH_MAX + 5
     assert shop.counters("sneaker") == (1000, 0, 0)
+
+
+class Impatient(threading.Event):
+    """Waits for nothing, and knows for how long it should have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.asked.append(timeout or 0.0)
+        return self.is_set()
+
+
+def test_between_two_calls_redis_is_left_to_buyers_as_long_as_a_call_took(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.sweeping.BATCH_MAX", 5)
+    shop.load(hold_ttl_seconds=1, sneaker=20)
+    shop.hold(12, "sneaker")
+    took: list[float] = []
+
+    def timed(*args: Any) -> Any:
+        began = time.monotonic()
+        try:
+            return run(*args)
+        finally:
+            took.append(time.monotonic() - began)
+
+    monkeypatch.setattr("workers.sweeping.run", timed)
+    stop = Impatient()
+    sweeper = Sweeper(shop.db, shop.redis, stop)
+    eventually(lambda: overdue(shop) == 12, "their deadline")
+    assert sweeper.run_once() == 12
+    assert len(took) == 3
+    assert len(stop.asked) == 2, "not after the last one"
+    for rest, call in zip(stop.asked, took, strict=False):
+        assert rest >= call
+
+
+def overdue(shop: Shop) -> int:
+    """Holds past their deadline that nobody ended."""
+    seconds, micros = shop.redis.time()
+    return int(shop.redis.zcount(keys.deadlines(SALE, "sneaker"), "-inf", seconds * 1000 + micros // 1000))
 
 
 def test_a_live_hold_is_left_alone(shop: Shop) -> None:
