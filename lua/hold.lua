@@ -81,7 +81,7 @@ local function same_lines(record, basket)
 end
 
 local expires = now + (sale.hold_ttl_ms or 0)
-local deadline = text(expires)
+local deadline = text[expires]
 
 -- A new hold's record is an array of six (byte 150), the first 'held' (byte 164 and its letters), the second its customer. The records of one
 -- batch differ by little more, so what stands before the name is packed once for each length of a name, and what stands behind it once for
@@ -137,12 +137,13 @@ local function decide(token, name, basket, before)
   if basket.mixed then return 'mixed_currencies', basket.mixed end
 
   for i = 2, #basket, 2 do
-    local limit, qty, field = stock[basket[i - 1]].limit, basket[i], entries[before + i / 2]
+    local limit = stock[basket[i - 1]].limit
     if limit > 0 then
-      local quantity, own = customer(field)
+      local qty, field = basket[i], entries[before + i / 2]
+      local quantity, own = read_entry(customers[field])
       if quantity + qty > limit then
         expire_own(own)
-        quantity, own = customer(field)
+        quantity, own = read_entry(customers[field])
         if quantity + qty > limit then return 'limit_exceeded', {basket[i - 1], limit, quantity, own} end
       end
     end
@@ -158,9 +159,9 @@ local function decide(token, name, basket, before)
 
   for i = 2, #basket, 2 do
     local id, qty, field = basket[i - 1], basket[i], entries[before + i / 2]
-    local units, quantity, own = stock[id], customer(field)
+    local units, quantity, own = stock[id], read_entry(customers[field])
     units.available, units.held, units.changed = units.available - qty, units.held + qty, counters
-    change_customer(field, text(quantity + qty) .. own .. ',' .. token)
+    change_customer(field, text[quantity + qty] .. own .. ',' .. token)
     schedule(id, token, deadline)
   end
   local record = (heads[#name] or head(name)) .. name .. (basket.tail or tail(basket))
@@ -172,26 +173,34 @@ end
 if exists then
   shut_by, opens = shut()
   for i = 1, #baskets do look_at(baskets[i]) end
+  local last = 0
   for i = 1, #tokens do
-    local basket, last = baskets[picks[i]], #entries
-    for line = 1, #basket, 2 do entries[last + (line + 1) / 2] = basket[line] .. ':' .. names[i] end
+    local basket = baskets[picks[i]]
+    for line = 1, #basket, 2 do
+      last = last + 1
+      entries[last] = basket[line] .. ':' .. names[i]
+    end
   end
-  -- What all the requests need is read with one command a hash.
+  -- What all the requests need is read with one command a hash. What is not there is not noted, for that is most of it.
   for first = 1, #tokens, at_once do
     local found = redis.call('HMGET', HOLDS, unpack(tokens, first, math.min(first + at_once - 1, #tokens)))
-    for i = 1, #found do packed[tokens[first + i - 1]] = found[i] end
+    for i = 1, #found do
+      if found[i] then packed[tokens[first + i - 1]] = found[i] end
+    end
   end
   for first = 1, #entries, at_once do
     local found = redis.call('HMGET', CUSTOMERS, unpack(entries, first, math.min(first + at_once - 1, #entries)))
-    for i = 1, #found do customers[entries[first + i - 1]] = found[i] end
+    for i = 1, #found do
+      if found[i] then customers[entries[first + i - 1]] = found[i] end
+    end
   end
 end
-local answers, before = answer(), 0
+local answers, before, last = answer(), 0, 3
 for i = 1, #tokens do
   local basket = baskets[picks[i]]
   local word, detail = decide(tokens[i], names[i], basket, before)
-  answers[2 * i + 2], answers[2 * i + 3] = word, detail or false
-  before = before + #basket / 2
+  answers[last + 1], answers[last + 2] = word, detail or false
+  before, last = before + #basket / 2, last + 2
 end
 emit_holds('expired', expired)
 if #taken > 0 then emit('held', taken) end

@@ -13,27 +13,22 @@ local counters = {'available', 'held', 'sold'}
 -- so that a field and its value stay together.
 local at_once = 4000
 
--- What was found or decided, by its name in Redis; nil was not looked at, false is not there. `changes` is what `customers` are to be.
-local stock, records, packed, customers, changes = {}, {}, {}, {}, {}
+-- What was found or decided, by its name in Redis; nil was not looked at, false is not there.
+local stock, records, packed, customers = {}, {}, {}, {}
 -- What `commit` writes. `taken` is of new holds, each token with its record: the body of their event too.
 local events, hold_writes, taken, command_writes = {}, {}, {}, {}
 local deadlines_added, deadlines_dropped, payments_added, payments_dropped = {}, {}, {}, {}
-local customers_changed = {}
+local customers_changed, customers_forgotten = {}, {}
 
 -- A hold's record, and a line of it. `pay_by` and `checkout` are there from check-out on, `returned` after a refund with restock.
 local STATUS, CUSTOMER, CURRENCY, CREATED, EXPIRES, LINES, PAY_BY, CHECKOUT = 1, 2, 3, 4, 5, 6, 7, 8
 local PRODUCT, QTY, PRICE, REV, RETURNED = 1, 2, 3, 4, 5
 
--- A whole number as text, each converted once: that costs more than all else that a small hold needs.
-local texts = {}
-local function text(number)
-  local found = texts[number]
-  if not found then
-    found = string.format('%.0f', number)
-    texts[number] = found
-  end
-  return found
-end
+-- Whole numbers as text, each converted once: that costs more than all else that a small hold needs.
+local text = setmetatable({}, {__index = function(known, number)
+  known[number] = string.format('%.0f', number)
+  return known[number]
+end})
 
 -- One product's counters and terms as a table, or false where the sale has no such product.
 local function product(id)
@@ -66,27 +61,36 @@ local function find(token)
   return record
 end
 
--- What a customer holds or bought of a product, by the name of the entry: the quantity, and the tokens of the live holds as ',token,token'.
-local function customer(field)
-  local value = changes[field]
-  if value == nil then value = customers[field] end
-  if value == nil then
-    value = redis.call('HGET', CUSTOMERS, field)
-    customers[field] = value
-  end
+-- What an entry says that a customer holds or bought of a product: the quantity, and the tokens of the live holds as ',token,token'.
+local function read_entry(value)
   if not value then return 0, '' end
   local quantity, tokens = value:match('^(%-?%d+)(.*)$')
   return tonumber(quantity), tokens
 end
 
--- The entry as it is to be.
-local function change_customer(field, value)
-  if changes[field] == nil then customers_changed[#customers_changed + 1] = field end
-  changes[field] = value
+-- The same by the name of the entry.
+local function customer(field)
+  local value = customers[field]
+  if value == nil then
+    value = redis.call('HGET', CUSTOMERS, field)
+    customers[field] = value
+  end
+  return read_entry(value)
 end
 
--- What such an entry holds, false where it holds nothing.
-local function entry(quantity, tokens) return (quantity ~= 0 or tokens ~= '') and text(quantity) .. tokens end
+-- What such an entry is to say, false where it says nothing.
+local function entry(quantity, tokens) return (quantity ~= 0 or tokens ~= '') and text[quantity] .. tokens end
+
+-- An entry changes, perhaps not for the last time: of what is written of it the last counts.
+local function change_customer(field, value)
+  customers[field] = value
+  if value then
+    local last = #customers_changed
+    customers_changed[last + 1], customers_changed[last + 2] = field, value
+  else
+    customers_forgotten[#customers_forgotten + 1] = field
+  end
+end
 
 local function without(tokens, token)
   local first, last = tokens:find(',' .. token, 1, true)
@@ -136,7 +140,7 @@ local function become(token, record, status)
     if live[status] and not live[was] then tokens = tokens .. ',' .. token end
     if live[was] and not live[status] then tokens = without(tokens, token) end
     change_customer(field, entry(quantity, tokens))
-    if status == 'held' then schedule(id, token, text(record[EXPIRES])) end
+    if status == 'held' then schedule(id, token, text[record[EXPIRES]]) end
     if was == 'held' then unschedule(id, token) end
   end
   if status == 'paying' then
@@ -191,7 +195,7 @@ local function commit()
   write_deadlines('ZREM', deadlines_dropped)
   write('ZADD', PAYMENTS, payments_added)
   write('ZREM', PAYMENTS, payments_dropped)
-  local figures, quantities, forgotten = {}, {}, {}
+  local figures, forgotten = {}, {}
   for id, units in pairs(stock) do
     local fields = units and units.changed or {}
     for i = 1, #fields do
@@ -199,18 +203,12 @@ local function commit()
       figures[last + 1], figures[last + 2] = id .. ':' .. fields[i], units[fields[i]]
     end
   end
-  for i = 1, #customers_changed do
-    local field = customers_changed[i]
-    local value = changes[field]
-    if value then
-      local last = #quantities
-      quantities[last + 1], quantities[last + 2] = field, value
-    else
-      forgotten[#forgotten + 1] = field
-    end
+  for i = 1, #customers_forgotten do
+    local field = customers_forgotten[i]
+    if not customers[field] then forgotten[#forgotten + 1] = field end
   end
   write('HSET', STOCK, figures)
-  write('HSET', CUSTOMERS, quantities)
+  write('HSET', CUSTOMERS, customers_changed)
   write('HDEL', CUSTOMERS, forgotten)
   write('HSET', COMMANDS, command_writes)
 end
