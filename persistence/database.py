@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 import psycopg
+from psycopg.adapt import AdaptersMap
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -23,6 +25,10 @@ PREPARE_AFTER = 5
 """Uses of a statement before it is prepared on a connection."""
 REST_SECONDS = 0.1
 
+_ADAPTERS = AdaptersMap(psycopg.adapters)
+# An array of texts as text escapes each quote by a template of a pattern: 0.3 ms for an event's JSON, 4 us in binary.
+_ADAPTERS.register_dumper(list, ListBinaryDumper)
+
 
 def connect(url: str, pool_size: int = 10, *, prepare: bool = True) -> Engine:
     """An engine of ``pool_size`` connections at most, connected at its first use. libpq reads the URL itself, so all
@@ -33,7 +39,8 @@ def connect(url: str, pool_size: int = 10, *, prepare: bool = True) -> Engine:
     options = {name: value for name, value in _DEFAULTS.items() if name not in given}
 
     def open_connection() -> psycopg.Connection:
-        return psycopg.connect(conninfo, prepare_threshold=PREPARE_AFTER if prepare else None, **options)
+        prepare_after = PREPARE_AFTER if prepare else None
+        return psycopg.connect(conninfo, prepare_threshold=prepare_after, context=_ADAPTERS, **options)
 
     db = create_engine(
         "postgresql+psycopg://",

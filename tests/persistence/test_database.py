@@ -36,3 +36,22 @@ def test_statements_are_prepared_unless_a_pooler_forbids_it(database_url: str) -
             found = conn.exec_driver_sql(query.replace("%", "%%")).scalar_one()
         assert found == expected
         db.dispose()
+
+
+def test_lists_arrive_as_they_were_sent(database_url: str) -> None:
+    texts = ['{"a": "b\\\\c"}', "", "NULL", "a,b", "{}", " x ", "line\nline", "\u2003é", None]
+    db = connect(database_url, 1)
+    with db.connect() as conn:
+        for sent, kind in (
+            (texts, "text"),
+            ([1, 2**40, None], "bigint"),
+            ([True, False], "boolean"),
+            ([b"\0"], "bytea"),
+        ):
+            for again in (sent, [], [None]):
+                query = text(
+                    f"SELECT array_agg(each ORDER BY nth) FROM unnest(CAST(:sent AS {kind}[]))"
+                    " WITH ORDINALITY AS sent (each, nth)"
+                )
+                assert (conn.execute(query, {"sent": again}).scalar_one() or []) == again
+    db.dispose()
