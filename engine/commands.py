@@ -25,8 +25,8 @@ from engine.records import (
 RECLAIM_MAX = 400
 """Overdue holds that one batch of holds may end: about 3 ms of Redis's time."""
 
-SETTLE_MAX = 1000
-"""Holds that one call settles: one event carries them all, and Lua's stack has room for 8,000 values."""
+SET_MAX = 1000
+"""Holds that one call checks out or settles: one event carries them all, and Lua's stack has room for 8,000 values."""
 
 
 class HoldRequest(msgspec.Struct, frozen=True, gc=False):
@@ -174,33 +174,41 @@ def _read_hold_change(reply: Reply) -> HoldChange:
             return HoldChange(reply.position, reply.now_ms, reply.outcome)
 
 
-def checkout(sale_id: str, token: str, products: Sequence[str], checkout_id: str) -> Command[HoldChange]:
-    """A held hold enters payment, for the request ``checkout_id`` alone: ``paying``, or ``replayed`` for the same
-    request again.
+def checkout(
+    sale_id: str, tokens: Sequence[str], products: Sequence[str], checkout_ids: Sequence[str]
+) -> Command[list[HoldChange]]:
+    """Held holds enter payment, each for the request of its own ``checkout_ids`` alone: ``paying``, or ``replayed`` for
+    the same request again. The answers are in the order of the tokens.
     """
-    return command("checkout", sale_id, _read_hold_change, products, token=token, checkout=checkout_id)
+    return _change_holds("checkout", sale_id, tokens, products, checkouts=checkout_ids)
 
 
 def settle(sale_id: str, tokens: Sequence[str], products: Sequence[str]) -> Command[list[HoldChange]]:
     """The money of these holds is authorised: each is ``settled``, or ``replayed`` where it was before. The answers are
     in the order of the tokens.
     """
-    if len(tokens) > SETTLE_MAX:
-        raise ValueError(f"{SETTLE_MAX} holds are settled at once at most")
+    return _change_holds("settle", sale_id, tokens, products)
+
+
+def _change_holds(
+    name: str, sale_id: str, tokens: Sequence[str], products: Sequence[str], **more: Sequence[str]
+) -> Command[list[HoldChange]]:
+    if len(tokens) > SET_MAX:
+        raise ValueError(f"{SET_MAX} holds are changed at once at most")
     return Command(
-        lua.script("settle"),
+        lua.script(name),
         keys.of_sale(sale_id, products),
-        msgspec.msgpack.encode({"products": products, "tokens": tokens}),
-        lambda raw: _read_settled(raw, len(tokens)),
+        msgspec.msgpack.encode({"products": products, "tokens": tokens, **more}),
+        lambda raw: _read_hold_changes(name, raw, len(tokens)),
     )
 
 
-def _read_settled(raw: list[Any], expected: int) -> list[HoldChange]:
+def _read_hold_changes(name: str, raw: list[Any], expected: int) -> list[HoldChange]:
     if len(raw) - 3 != expected:
-        raise UnknownOutcome(f"settle.lua gave {len(raw) - 3} answers to {expected} tokens")
+        raise UnknownOutcome(f"{name}.lua gave {len(raw) - 3} answers to {expected} tokens")
     position, now_ms = Position(raw[0], raw[1]), raw[2]
     return [
-        HoldChange(position, now_ms, outcome("settle", word), unpack(record[0]) if record else None)
+        HoldChange(position, now_ms, outcome(name, word), unpack(record[0]) if record else None)
         for word, *record in raw[3:]
     ]
 
@@ -388,12 +396,5 @@ def restore(
     """
     products = list(dict.fromkeys(product for _, record in holds for product in record.products))
     return command(
-        "restore",
-        sale_id,
-        lambda reply: reply,
-        products,
-        epoch=epoch,
-        known=int(known),
-        holds=holds,
-        commands=commands,
+        "restore", sale_id, lambda reply: reply, products, epoch=epoch, known=int(known), holds=holds, commands=commands
     )

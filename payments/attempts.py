@@ -9,6 +9,7 @@ from typing import Any
 from engine.settings import Settings
 from payments import records
 from payments.context import Context
+from payments.once import Asked
 from payments.provider import Declined, Intent, ProviderRefused, ProviderUnavailable
 from payments.records import Attempt, AttemptResult, NewAttempt, OrderRecord
 from payments.settle import Applied, Effect, apply_intent
@@ -61,8 +62,10 @@ def create_intent(ctx: Context, order_id: str) -> Tried:
     return begin(ctx, order, attempt)
 
 
-def begin(ctx: Context, order: OrderRecord, attempt: Attempt) -> Tried:
-    """The same for an attempt that is known to be the one."""
+def begin(ctx: Context, order: OrderRecord, attempt: Attempt, asked: Asked | None = None) -> Tried:
+    """The same for an attempt that is known to be the one. ``asked`` is answered where it made an intent that changes
+    nothing but the order itself.
+    """
     try:
         intent = _create(ctx, order, attempt, attempt.parameters)
     except Declined as declined:
@@ -74,7 +77,7 @@ def begin(ctx: Context, order: OrderRecord, attempt: Attempt) -> Tried:
     except ProviderRefused as refused:
         return _without_refused(ctx, order, attempt, refused)
     ctx.checkpoint("intent created")
-    return Tried(apply_intent(ctx, order.id, intent, AttemptResult(attempt.number, intent.status)))
+    return Tried(apply_intent(ctx, order.id, intent, AttemptResult(attempt.number, intent.status), asked))
 
 
 def find_intent(ctx: Context, order_id: str) -> Tried:

@@ -6,7 +6,7 @@ the same intent.
 import hashlib
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple, cast
 
 import msgspec
 from sqlalchemy import Connection, func, select, update
@@ -18,7 +18,7 @@ from engine.outcomes import Outcome
 from payments import records
 from payments.attempts import away, begin, creation, raise_outcome
 from payments.context import Context
-from payments.once import Answer, Once
+from payments.once import Answer, Asked, Once, claim
 from payments.provider import ProviderUnavailable
 from payments.records import Attempt, NewAttempt, OrderRecord
 from payments.settle import Effect
@@ -32,6 +32,7 @@ from persistence.tables import orders as order_rows
 
 ROUTE = "POST /v1/orders"
 _UNAVAILABLE_SECONDS = 2
+_ENTERED: Final = frozenset({Outcome.PAYING, Outcome.REPLAYED})
 
 
 class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,42 +61,104 @@ def place_order(ctx: Context, request: OrderRequest, key: str | None = None) -> 
         raise Refusal("hold_not_found", f"There is no hold {request.hold_id[:100]!r}.")
     sale_id, token = parsed
     once = Once(ctx, ROUTE, key, request, sale_id)
-    if answer := once.known():
-        return answer
-    try:
-        change = _check_out(ctx, sale_id, token, key)
-    except Refusal:
+    told = _begin(ctx, sale_id, _Wish(once, token, request, _checkout_id(key)))
+    if isinstance(told, Answer):
+        return told
+    if isinstance(told, HoldChange):
+        refusal = _refusal(ctx, sale_id, token, told)
         once.forget()
-        raise
+        raise refusal
+    order, tries = told
+    return _pay_at_once(ctx, order, tries, Asked(once, 201, order.id)) or once.answer_order(201, order.id)
+
+
+class _Wish(NamedTuple):
+    """An order that somebody wants of a hold. ``checkout_id`` is under which the hold is checked out."""
+
+    once: Once
+    token: str
+    request: OrderRequest
+    checkout_id: str
+
+    @property
+    def order_id(self) -> str:
+        return ids.order_id(self.once.sale_id, self.token)
+
+
+class _Begun(NamedTuple):
+    """An order that is written, with its tries to pay."""
+
+    order: OrderRecord
+    tries: list[Attempt]
+
+
+_Told = Answer | HoldChange | _Begun
+"""The first answer to the same request, why there is no order, or the order."""
+
+
+def _checkout_id(key: str | None) -> str:
+    """The same key is the same check-out, so a request that was cut off finds that it had won."""
+    return hashlib.sha256(f"{ROUTE}\0{key}".encode()).hexdigest()[:24] if key else ids.new_token()
+
+
+def _begin(ctx: Context, sale_id: str, wish: _Wish) -> _Told:
+    """Together with whoever else orders now. Raises ``Refusal`` ``idempotency_mismatch``."""
+    told = _begin_together(ctx, sale_id, wish)
+    if isinstance(told, HoldChange) and told.outcome in _ENTERED:  # a product's label is newer than what was drained
+        ctx.drain(sale_id, told.position)
+        told = _begin_together(ctx, sale_id, wish)
+    return told
+
+
+def _begin_together(ctx: Context, sale_id: str, wish: _Wish) -> _Told:
+    return cast(_Told, ctx.together.do(("orders", sale_id), partial(_begin_all, ctx, sale_id), wish))
+
+
+def _begin_all(ctx: Context, sale_id: str, wishes: Sequence[_Wish]) -> list[_Told | Refusal]:
+    """Keys are claimed, holds enter payment, orders are written: each step for all, and each wish decided by itself."""
+    said = claim(ctx, [wish.once for wish in wishes])
+    new = [wish for wish, known in zip(wishes, said, strict=True) if known is None]
+    begun = iter(_begin_new(ctx, sale_id, new)) if new else iter(())
+    return [next(begun) if known is None else known for known in said]
+
+
+def _begin_new(ctx: Context, sale_id: str, wishes: Sequence[_Wish]) -> Sequence[HoldChange | _Begun]:
+    changes = _check_out(ctx, sale_id, wishes)
+    entered = [pair for pair in zip(wishes, changes, strict=True) if pair[1].outcome in _ENTERED]
+    if not entered:
+        return changes
     ctx.checkpoint("checked out")
-    order, tries = _write_order(ctx, sale_id, token, change, request, key)
+    try:
+        written = iter(_write_orders(ctx, sale_id, entered))
+    except LookupError:  # a label is missing: whoever asked sees to it
+        return changes
     ctx.checkpoint("order written")
-    _pay_at_once(ctx, order, tries)
-    return once.answer_order(201, order.id)
+    return [next(written) if change.outcome in _ENTERED else change for change in changes]
 
 
-def _check_out(ctx: Context, sale_id: str, token: str, key: str | None) -> HoldChange:
-    # The same key is the same check-out, so a request that was cut off finds that it had won.
-    checkout_id = hashlib.sha256(f"{ROUTE}\0{key}".encode()).hexdigest()[:24] if key else ids.new_token()
-    seen, [record] = run(ctx.redis, commands.peek(sale_id, [token]))
-    if record is None:
-        raise _no_hold(ctx, sale_id, token, seen.outcome, seen.position.epoch)
-    change = run(ctx.redis, commands.checkout(sale_id, token, record.products, checkout_id))
+def _check_out(ctx: Context, sale_id: str, wishes: Sequence[_Wish]) -> list[HoldChange]:
+    tokens = [wish.token for wish in wishes]
+    _, records = run(ctx.redis, commands.peek(sale_id, tokens))
+    products = dict.fromkeys(product for record in records if record for product in record.products)
+    checkout_ids = [wish.checkout_id for wish in wishes]
+    return run(ctx.redis, commands.checkout(sale_id, tokens, list(products), checkout_ids))
+
+
+def _refusal(ctx: Context, sale_id: str, token: str, change: HoldChange) -> Refusal:
+    """Why the hold did not enter payment."""
     match change.outcome:
-        case Outcome.PAYING | Outcome.REPLAYED:
-            return change
         case Outcome.USED:
-            order_id = ids.order_id(sale_id, token)
             ctx.drain(sale_id, change.position)  # whoever is told of the order can read it
-            raise Refusal("hold_already_used", "This hold has an order already.", order_id=order_id)
+            order_id = ids.order_id(sale_id, token)
+            return Refusal("hold_already_used", "This hold has an order already.", order_id=order_id)
         case Outcome.EXPIRED:
-            raise Refusal("hold_expired", "The hold's time has run out. Take a new one.")
+            return Refusal("hold_expired", "The hold's time has run out. Take a new one.")
         case Outcome.RELEASED:
-            raise Refusal("hold_released", "The hold was given back. Take a new one.")
-        case Outcome.NO_HOLD:
-            raise _no_hold(ctx, sale_id, token, change.outcome, change.position.epoch)
+            return Refusal("hold_released", "The hold was given back. Take a new one.")
+        case Outcome.NO_HOLD | Outcome.NO_SALE:
+            return _no_hold(ctx, sale_id, token, change.outcome, change.position.epoch)
         case _:
-            raise _restoring()
+            return _restoring()
 
 
 def _restoring() -> Refusal:
@@ -128,37 +191,14 @@ def _no_hold(ctx: Context, sale_id: str, token: str, outcome: Outcome, epoch: in
     return Refusal("hold_not_found", f"There is no hold {hold_id}.")
 
 
-class _Wish(NamedTuple):
-    """An order to be written, and its first try to pay."""
-
-    order_id: str
-    new: NewOrder
-    request: OrderRequest
-    key: str | None
-
-
-Begun = tuple[OrderRecord, list[Attempt]]
-
-
-def _write_order(
-    ctx: Context, sale_id: str, token: str, change: HoldChange, request: OrderRequest, key: str | None
-) -> Begun:
-    """The order, its payment and the first try, and that the intent is due, in one transaction."""
-    assert change.hold is not None
-    new = NewOrder(token, change.hold, change.now_ms, request.metadata)
-    wish = _Wish(ids.order_id(sale_id, token), new, request, key)
-    write, lane = partial(_write_orders, ctx, sale_id), ("orders", sale_id)
-    try:
-        return ctx.together.do(lane, write, wish)
-    except LookupError:  # the product's label is newer than what was drained
-        ctx.drain(sale_id, change.position)
-        return ctx.together.do(lane, write, wish)
-
-
-def _write_orders(ctx: Context, sale_id: str, wishes: Sequence[_Wish]) -> list[Begun]:
+def _write_orders(ctx: Context, sale_id: str, entered: Sequence[tuple[_Wish, HoldChange]]) -> list[_Begun]:
+    """The orders, their payments and first tries, and that the intents are due, in one transaction. Raises
+    ``LookupError`` as ``insert_orders``.
+    """
+    wishes = [wish for wish, _ in entered]
     order_ids = [wish.order_id for wish in wishes]
     with ctx.db.begin() as conn:
-        inserted = orders.insert_orders(conn, sale_id, [wish.new for wish in wishes])
+        inserted = orders.insert_orders(conn, sale_id, [_new_order(wish, change) for wish, change in entered])
         locked = records.lock_all(conn, order_ids)
         for wish in wishes:
             if wish.request.metadata and wish.order_id not in inserted:
@@ -169,13 +209,18 @@ def _write_orders(ctx: Context, sale_id: str, wishes: Sequence[_Wish]) -> list[B
         tries = {order_id: [first] for order_id, first in added.items()}
         tries |= records.read_all_attempts(conn, [order_id for order_id in order_ids if order_id not in added])
         feed.append(conn, sorted(added))
-    return [(locked[order_id], tries[order_id]) for order_id in order_ids]
+    return [_Begun(locked[order_id], tries[order_id]) for order_id in order_ids]
+
+
+def _new_order(wish: _Wish, change: HoldChange) -> NewOrder:
+    assert change.hold is not None
+    return NewOrder(wish.token, change.hold, change.now_ms, wish.request.metadata)
 
 
 def _first_try(ctx: Context, order: OrderRecord, wish: _Wish) -> NewAttempt:
     card = wish.request
     parameters = creation(ctx.settings, order, card.payment_method_id, card.payment_customer_id)
-    return NewAttempt(order.id, 1, wish.key, parameters)
+    return NewAttempt(order.id, 1, wish.once.key, parameters)
 
 
 def _add_metadata(conn: Connection, order_id: str, metadata: dict[str, str]) -> None:
@@ -183,12 +228,13 @@ def _add_metadata(conn: Connection, order_id: str, metadata: dict[str, str]) -> 
     conn.execute(update(order_rows).where(row.id == order_id, row.metadata == {}).values(metadata=metadata))
 
 
-def _pay_at_once(ctx: Context, order: OrderRecord, tries: list[Attempt]) -> None:
-    """Make the intent where it is not there yet, and say how its card fared."""
-    first = tries[0]
+def _pay_at_once(ctx: Context, order: OrderRecord, tries: list[Attempt], asked: Asked) -> Answer | None:
+    """Make the intent where it is not there yet, and say how its card fared. The answer, where that gave it already."""
+    first, tried = tries[0], None
     if order.status == "pending_payment" and order.intent_id is None:
+        attempt = next(each for each in reversed(tries) if each.creates)
         try:
-            tried = begin(ctx, order, next(each for each in reversed(tries) if each.creates))
+            tried = begin(ctx, order, attempt, asked if attempt is first else None)
         except ProviderUnavailable as silence:
             ctx.wake()
             raise away(silence) from None
@@ -198,3 +244,4 @@ def _pay_at_once(ctx: Context, order: OrderRecord, tries: list[Attempt]) -> None
             with ctx.db.connect() as conn:
                 first = records.read_attempts(conn, order.id)[0]
     raise_outcome(order.id, first)
+    return tried.applied.answer if tried else None

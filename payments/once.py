@@ -1,15 +1,14 @@
 """The same request again gets the first answer: Idempotency-Keys of the routes that work through Postgres."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection
 
-from engine import shapes
 from payments.context import Context
 from persistence import answers, orders
 from persistence.answers import Claim, Given, Known, Wanted
@@ -47,12 +46,7 @@ class Once:
         """
         if self.key is None:
             return None
-        digest = hashlib.sha256(_encode(self.request)).hexdigest()
-        wanted = answers.Wanted(self.route, self.key, digest, self.sale_id)
-        claim = self.ctx.together.do("claims", partial(_claim, self.ctx), wanted)
-        if claim.known is Known.MISMATCH:
-            raise Refusal("idempotency_mismatch", "This Idempotency-Key came with another body before.")
-        return Answer(claim.status, claim.body, replayed=True) if claim.known is Known.ANSWERED else None
+        return self.ctx.together.do("claims", partial(claim, self.ctx), self)
 
     def answer(self, status: int, body: bytes) -> Answer:
         """Remember the answer. Where two did the same work at once, both give the one that was remembered first."""
@@ -64,7 +58,8 @@ class Once:
 
     def answer_order(self, status: int, order_id: str) -> Answer:
         """The same with an order as it is now."""
-        return self.ctx.together.do("answers", partial(_answer_orders, self.ctx), (self, status, order_id))
+        asked = Asked(self, status, order_id)
+        return self.ctx.together.do("answers", partial(_answer_orders, self.ctx), asked)
 
     def forget(self) -> None:
         """Nothing was done: the same key may succeed later."""
@@ -73,16 +68,46 @@ class Once:
                 answers.forget(conn, self.route, self.key)
 
 
-def _claim(ctx: Context, wanted: Sequence[Wanted]) -> list[Claim]:
-    with ctx.db.begin() as conn:
-        return answers.claim(conn, wanted)
+class Asked(NamedTuple):
+    """A request that is answered with an order."""
+
+    once: Once
+    status: int
+    order_id: str
 
 
-def _answer_orders(ctx: Context, wishes: Sequence[tuple[Once, int, str]]) -> list[Answer]:
+def claim(ctx: Context, requests: Sequence[Once]) -> list[Answer | Refusal | None]:
+    """What ``known`` says to each of these requests, or raises."""
+    wanted = [_wanted(once, once.key) for once in requests if once.key is not None]
+    if not wanted:
+        return [None] * len(requests)
     with ctx.db.begin() as conn:
-        found = orders.read_orders(conn, [order_id for _, _, order_id in wishes])
-        shown = {order.id: shapes.encode(order) for order in found}
-        return _remember(conn, [(once, status, shown[order_id]) for once, status, order_id in wishes])
+        claims = iter(answers.claim(conn, wanted))
+    return [None if once.key is None else _said(next(claims)) for once in requests]
+
+
+def _wanted(once: Once, key: str) -> Wanted:
+    return Wanted(once.route, key, hashlib.sha256(_encode(once.request)).hexdigest(), once.sale_id)
+
+
+def _said(claim: Claim) -> Answer | Refusal | None:
+    if claim.known is Known.MISMATCH:
+        return Refusal("idempotency_mismatch", "This Idempotency-Key came with another body before.")
+    return Answer(claim.status, claim.body, replayed=True) if claim.known is Known.ANSWERED else None
+
+
+def answer_orders(conn: Connection, asked: Sequence[Asked | None], shown: Mapping[str, bytes]) -> list[Answer | None]:
+    """Remember orders as answers to those who asked, in the transaction that saw them so. ``shown`` has them by id, as
+    JSON.
+    """
+    given = iter(_remember(conn, [(each.once, each.status, shown[each.order_id]) for each in asked if each]))
+    return [next(given) if each else None for each in asked]
+
+
+def _answer_orders(ctx: Context, asked: Sequence[Asked]) -> list[Answer]:
+    with ctx.db.begin() as conn:
+        shown = orders.show_orders(conn, [each.order_id for each in asked])
+        return _remember(conn, [(each.once, each.status, shown[each.order_id]) for each in asked])
 
 
 def _remember(conn: Connection, given: Sequence[tuple[Once, int, bytes]]) -> list[Answer]:

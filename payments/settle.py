@@ -7,7 +7,7 @@ Redis again.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum, auto
 from functools import partial
 from typing import Final, NamedTuple
@@ -24,9 +24,11 @@ from payments import records
 from payments.changes import Change, write
 from payments.context import Context
 from payments.failures import AWAY, describe
+from payments.once import Answer, Asked, answer_orders
 from payments.provider import Intent
 from payments.records import AttemptResult, OrderRecord
 from persistence import feed
+from persistence.orders import show_orders
 from persistence.tables import holds, refunds, sales
 
 RANK: Final = {"requires_capture": 1, "succeeded": 2, "canceled": 2}
@@ -54,21 +56,25 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """``position`` is the event that Postgres must have before the order shows the effect."""
+    """``position`` is the event that Postgres must have before the order shows the effect; ``answer`` is there where
+    one was asked for and the order shows all of it already.
+    """
 
     effect: Effect
     reason: str = ""
     position: Position | None = None
+    answer: Answer | None = None
 
 
 class Shown(NamedTuple):
-    """An intent as the provider shows it now, and how the try to pay went that showed it, recorded in the same
-    transaction.
+    """An intent as the provider shows it now, how the try to pay went that showed it, and who is answered with its
+    order: all in the same transaction.
     """
 
     order_id: str
     intent: Intent
     attempt: AttemptResult | None = None
+    asked: Asked | None = None
 
 
 class Wish(Enum):
@@ -79,9 +85,11 @@ class Wish(Enum):
     VOID = auto()
 
 
-def apply_intent(ctx: Context, order_id: str, intent: Intent, attempt: AttemptResult | None = None) -> Applied:
+def apply_intent(
+    ctx: Context, order_id: str, intent: Intent, attempt: AttemptResult | None = None, asked: Asked | None = None
+) -> Applied:
     """Record an intent as the provider shows it now, and do what it means. Any order, any number of times."""
-    return ctx.together.do("intents", partial(_apply, ctx), Shown(order_id, intent, attempt))
+    return ctx.together.do("intents", partial(_apply, ctx), Shown(order_id, intent, attempt, asked))
 
 
 def apply_intents(ctx: Context, shown: Sequence[Shown]) -> list[Applied | Exception]:
@@ -112,10 +120,14 @@ def _apply(ctx: Context, shown: Sequence[Shown]) -> list[Applied]:
         done = _carry_out(ctx, conn, wishes)
         ctx.checkpoint("intent applied")
         write(conn, changes.values())
-        feed.append(conn, [order_id for order_id, change in changes.items() if change.is_news])
+        news = [order_id for order_id, change in changes.items() if change.is_news]
+        asked = [each.asked if did.effect is Effect.RECORDED else None for each, did in zip(shown, done, strict=True)]
+        seen = show_orders(conn, [*news, *(each.order_id for each in asked if each)])
+        answers = answer_orders(conn, asked, seen)
+        feed.append_shown(conn, {order_id: seen[order_id] for order_id in news})
     if any(applied.effect in (Effect.VOID_DUE, Effect.LATER) for applied in done):
         ctx.wake()
-    return done
+    return [replace(did, answer=answer) if answer else did for did, answer in zip(done, answers, strict=True)]
 
 
 def _closed(shown: Sequence[Shown], decided: Sequence[Applied | Wish]) -> list[tuple[str, AttemptResult]]:

@@ -1,6 +1,6 @@
 """The orders feed: every change of every order, in one order that never changes and has no gaps."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from sqlalchemy import Connection, select, text
@@ -11,18 +11,25 @@ from persistence.tables import order_changes
 
 
 def append(conn: Connection, order_ids: Iterable[str]) -> None:
-    """Say that these orders changed, as they are now. Their rows are locked by this transaction, so that a later
-    position never shows an earlier state. Call it LAST: the feed's row stays locked to the commit, which is what puts
-    the positions in the order of the commits, and everybody who changes an order waits for it.
+    """Say that these orders changed, as they are now. Raises ``LookupError`` for one that does not exist. For the rest
+    see ``append_shown``.
     """
     changed = list(dict.fromkeys(order_ids))
-    if not changed:
-        return
-    found = orders.read_orders(conn, changed)
-    if len(found) != len(changed):
+    shown = orders.show_orders(conn, changed)
+    if len(shown) != len(changed):
         raise LookupError(f"no such order among {changed}")
-    shown = [shapes.encode(order).decode() for order in found]
-    if conn.execute(_APPEND, {"ids": changed, "shown": shown, "count": len(changed)}).rowcount != len(changed):
+    append_shown(conn, shown)
+
+
+def append_shown(conn: Connection, shown: Mapping[str, bytes]) -> None:
+    """The same for orders that were just read, as JSON by their ids. Their rows are locked by this transaction, so that
+    a later position never shows an earlier state. Call it LAST: the feed's row stays locked to the commit, which is
+    what puts the positions in the order of the commits, and everybody who changes an order waits for it.
+    """
+    if not shown:
+        return
+    rows = {"ids": list(shown), "shown": [order.decode() for order in shown.values()], "count": len(shown)}
+    if conn.execute(_APPEND, rows).rowcount != len(shown):
         raise LookupError("the orders feed has no row: run `flashsale migrate`")
 
 

@@ -63,7 +63,8 @@ class SaleUnderTest:
         return request.token
 
     def checkout(self, token: str, checkout_id: str = "first") -> commands.HoldChange:
-        return self.run(commands.checkout(self.id, token, self.products, checkout_id))
+        [change] = self.run(commands.checkout(self.id, [token], self.products, [checkout_id]))
+        return change
 
     def pay(self, customer: str, **lines: int) -> str:
         """A hold that was checked out and settled; its token."""

@@ -66,6 +66,29 @@ class TestCheckout:
         assert sale.checkout(token).outcome is Outcome.USED
         assert sale.counters("sneaker") == (1, 0, 0, 1)
 
+    def test_many_at_once_each_by_itself_and_with_one_event(self, sale: SaleUnderTest) -> None:
+        sale.load(sneaker=9, sock=9)
+        sold, ended = sale.pay("ann", sneaker=1), sale.hold("bob", sneaker=1)
+        release(sale, ended)
+        first, second = sale.hold("cid", sneaker=1, sock=2), sale.hold("dan", sock=1)
+        nobody = ids.new_token()
+        before = sale.show().position
+        tokens = [first, sold, nobody, ended, second, first, first]
+        checkouts = ["a", "b", "c", "d", "e", "a", "f"]
+        changes = sale.run(commands.checkout(sale.id, tokens, sale.products, checkouts))
+        assert [change.outcome for change in changes] == [
+            Outcome.PAYING, Outcome.USED, Outcome.NO_HOLD, Outcome.RELEASED, Outcome.PAYING, Outcome.REPLAYED,
+            Outcome.USED,
+        ]  # fmt: skip
+        assert [change.hold and change.hold.checkout for change in changes] == [
+            "a", "first", None, None, "e", "a", "a",
+        ]  # fmt: skip
+        [event] = [each for each in sale.events() if each.position > before]
+        assert (event.kind, list(event.holds)) == (Kind.PAYING, [first, second])
+        assert {change.position for change in changes} == {event.position}
+        assert sale.client.zcard(keys.payments(sale.id)) == 2
+        assert sale.client.zcard(keys.deadlines(sale.id, "sock")) == 0
+
     @pytest.mark.parametrize("state", ["paused", "ended"])
     def test_a_hold_won_before_may_be_paid_after(self, sale: SaleUnderTest, state: str) -> None:
         sale.load(sneaker=1)
@@ -121,13 +144,13 @@ class TestSettle:
         assert sale.counters("sock") == (9, 6, 0, 3)
 
     def test_as_many_as_may_be(self, sale: SaleUnderTest) -> None:
-        sale.load(sneaker=commands.SETTLE_MAX)
-        requests = [sale.request(f"customer-{number}", sneaker=1) for number in range(commands.SETTLE_MAX)]
+        sale.load(sneaker=commands.SET_MAX)
+        requests = [sale.request(f"customer-{number}", sneaker=1) for number in range(commands.SET_MAX)]
         sale.hold_all(*requests)
         changes = sale.run(commands.settle(sale.id, [each.token for each in requests], sale.products))
         assert {change.outcome for change in changes} == {Outcome.SETTLED}
         with pytest.raises(ValueError, match="at once at most"):
-            commands.settle(sale.id, ["x"] * (commands.SETTLE_MAX + 1), [])
+            commands.settle(sale.id, ["x"] * (commands.SET_MAX + 1), [])
 
 
 class TestRelease:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from redis.exceptions import ConnectionError as RedisAway
 
@@ -101,14 +101,20 @@ def test_a_thread_that_is_ended_leaves_nobody_waiting() -> None:
 def test_orders_that_come_at_the_same_time_are_each_their_own(shop: Shop) -> None:
     held = [shop.hold(f"customer-{number}") for number in range(8)]
     requests = [*held, *held, f"hold_{shop.sale}_{'A' * 20}"]
-    with ThreadPoolExecutor(len(requests)) as threads, shop.ctx.db.begin() as conn:
+    lane = ("orders", shop.sale)
+    with ThreadPoolExecutor(len(requests) + 2) as threads, shop.ctx.db.begin() as conn:
         conn.exec_driver_sql("LOCK TABLE answers")  # nobody gets past its claim before all have come
         asked = [threads.submit(_place, shop, hold_id) for hold_id in requests]
-        _until(lambda: len(shop.ctx.together._lanes.get("claims", ())) == len(requests) - 1)
+        _until(lambda: len(shop.ctx.together._lanes.get(lane, ())) == len(requests) - 1)
+        late = [
+            threads.submit(_place, shop, held[0], cart="another body"),
+            threads.submit(_place, shop, held[0], "another key"),
+        ]
+        _until(lambda: len(shop.ctx.together._lanes.get(lane, ())) == len(requests) + 1)
         conn.commit()
-    refused = asked.pop().exception()
-    assert isinstance(refused, Refusal)
-    assert refused.code == "hold_not_found"
+    assert [_refusal(each) for each in (asked.pop(), *late)] == [
+        "hold_not_found", "idempotency_mismatch", "hold_already_used",
+    ]  # fmt: skip
     for hold_id, first, second in zip(held, asked[:8], asked[8:], strict=True):
         assert (first.result().status, first.result().body) == (201, second.result().body)
         assert shop.read(first.result().body)["hold_id"] == hold_id
@@ -120,5 +126,10 @@ def test_orders_that_come_at_the_same_time_are_each_their_own(shop: Shop) -> Non
     shop.check()
 
 
-def _place(shop: Shop, hold_id: str) -> Answer:
-    return place_order(shop.ctx, OrderRequest(hold_id=hold_id), f"key of {hold_id}")
+def _place(shop: Shop, hold_id: str, key: str = "", **metadata: str) -> Answer:
+    return place_order(shop.ctx, OrderRequest(hold_id=hold_id, metadata=metadata), key or f"key of {hold_id}")
+
+
+def _refusal(asked: Future[Answer]) -> str:
+    error = asked.exception()
+    return error.code if isinstance(error, Refusal) else repr(error)

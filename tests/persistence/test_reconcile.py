@@ -362,7 +362,7 @@ def buy_something(shop: Shop, rng: random.Random) -> None:
     [answer] = run(shop.client, commands.hold("bf", [request]))
     if answer.outcome is not Outcome.HELD:
         return
-    checkout = commands.checkout("bf", token, names, "first")
+    checkout = commands.checkout("bf", [token], names, ["first"])
     settle = commands.settle("bf", [token], names)
     restock = commands.restock("bf", token, f"refund_{token}", [(lines[0][0], 1)])
     cancel = commands.cancel("bf", token, names, "expired")

@@ -45,9 +45,12 @@ class Simulation(World):
             return False
         return self.history[at.seq - 1].mark == mark
 
-    def _brought(self, hold: int) -> list[str]:
+    def _brought(self, *holds: int) -> list[str]:
+        return list(dict.fromkeys(product for hold in holds for product in self._products(hold)))
+
+    def _products(self, hold: int) -> Sequence[str]:
         record = self.model.holds.get(token(hold))
-        return [line.product for line in record.lines] if record else list(PRODUCTS[:1])
+        return [line.product for line in record.lines] if record else PRODUCTS[:1]
 
     def _reply(self, outcome: Outcome, rest: Sequence[Any] = ()) -> Reply:
         return Reply(self.model.position, self.model.now, outcome, list(rest))
@@ -65,13 +68,16 @@ class Simulation(World):
         self._run_twice(step.again, call, lambda: self.model.hold(requests, step.reclaim_max))
 
     def _checkout(self, step: steps.Checkout) -> None:
-        brought, request = self._brought(step.hold), f"request-{step.request}"
-        call = commands.checkout(SALE, token(step.hold), brought, request)
-        before = self.model.holds.get(token(step.hold))
-        self._run_twice(step.again, call, lambda: self.model.checkout(token(step.hold), request, brought))
-        record = self.model.holds.get(token(step.hold))
-        if record and record != before:
-            self._order(token(step.hold), record)
+        tokens = [token(hold) for hold, _ in step.asks]
+        requests = [f"request-{request}" for _, request in step.asks]
+        brought = self._brought(*(hold for hold, _ in step.asks))
+        call = commands.checkout(SALE, tokens, brought, requests)
+        before = {each: self.model.holds.get(each) for each in tokens}
+        self._run_twice(step.again, call, lambda: self.model.checkout(tokens, requests, brought))
+        for each, was in before.items():
+            record = self.model.holds.get(each)
+            if record and record != was:
+                self._order(each, record)
 
     def _order(self, of: str, record: HoldRecord) -> None:
         """The API writes the order before the drain brings the check-out, which Redis may lose in between."""
@@ -79,7 +85,7 @@ class Simulation(World):
 
     def _settle(self, step: steps.Settle) -> None:
         tokens = [token(hold) for hold in step.holds]
-        brought = list(dict.fromkeys(product for hold in step.holds for product in self._brought(hold)))
+        brought = self._brought(*step.holds)
         call = commands.settle(SALE, tokens, brought)
         self._run_twice(step.again, call, lambda: self.model.settle(tokens, brought))
 

@@ -94,7 +94,9 @@ class Generator:
         return steps.Hold(asks, self._random.choice(RECLAIM_MAX), self._again())
 
     def _checkout(self, model: Model) -> Step:
-        return steps.Checkout(self._a_hold(model, "held"), self._random.randrange(2), self._again())
+        count = self._random.choice((1, 1, 2, 4))
+        asks = tuple((self._a_hold(model, "held"), self._random.randrange(2)) for _ in range(count))
+        return steps.Checkout(asks, self._again())
 
     def _settle(self, model: Model) -> Step:
         count = self._random.choice((1, 1, 2, 4))

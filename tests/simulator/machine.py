@@ -48,9 +48,9 @@ class SaleMachine(RuleBasedStateMachine):
     def hold_with_few_to_reclaim(self, hold: int, qty: int, reclaim_max: int) -> None:
         self.simulation.apply(steps.Hold((Ask(hold, ((0, qty),)),), reclaim_max))
 
-    @rule(hold=holds, request=st.integers(0, 1), again=again)
-    def checkout(self, hold: int, request: int, again: bool) -> None:
-        self.simulation.apply(steps.Checkout(hold, request, again))
+    @rule(asks=st.lists(st.tuples(holds, st.integers(0, 1)), min_size=1, max_size=4).map(tuple), again=again)
+    def checkout(self, asks: tuple[tuple[int, int], ...], again: bool) -> None:
+        self.simulation.apply(steps.Checkout(asks, again))
 
     @rule(of=st.lists(holds, min_size=1, max_size=4).map(tuple), again=again)
     def settle(self, of: tuple[int, ...], again: bool) -> None:

@@ -35,22 +35,30 @@ class Model(Operations):
         self.put(token, replace(self.holds[token], status=status, **more), brought)
         self.emit_holds(kind, [token])
 
-    def checkout(self, token: str, checkout: str, brought: Iterable[str]) -> HoldChange:
+    def checkout(self, tokens: Sequence[str], checkouts: Sequence[str], brought: Sequence[str]) -> list[HoldChange]:
+        entered: list[str] = []
+        asks = zip(tokens, checkouts, strict=True)
+        decided = [self._checkout(token, checkout, brought, entered) for token, checkout in asks]
+        self.emit_holds(Kind.PAYING, entered)
+        return [self._change(*each) for each in decided]
+
+    def _checkout(self, token: str, checkout: str, brought: Sequence[str], entered: list[str]) -> tuple[Outcome, str]:
         record = self.holds.get(token)
         if refusal := self.shut() or (None if record else Outcome.NO_HOLD):
-            return self._change(refusal)
+            return refusal, ""
         assert record
         if record.checkout == checkout:
-            return self._change(Outcome.REPLAYED, token)
+            return Outcome.REPLAYED, token
         if record.checkout or record.status == "sold":
-            return self._change(Outcome.USED, token)
+            return Outcome.USED, token
         if record.status == "released":
-            return self._change(Outcome.RELEASED, token)
+            return Outcome.RELEASED, token
         if record.status == "expired" or self.overdue(record):
-            return self._change(Outcome.EXPIRED, token)
+            return Outcome.EXPIRED, token
         pay_by = self.now + self.sale.payment_ttl_ms
-        self._become(token, "paying", Kind.PAYING, brought, pay_by_ms=pay_by, checkout=checkout)
-        return self._change(Outcome.PAYING, token)
+        self.put(token, replace(record, status="paying", pay_by_ms=pay_by, checkout=checkout), brought)
+        entered.append(token)
+        return Outcome.PAYING, token
 
     def settle(self, tokens: Sequence[str], brought: Sequence[str]) -> list[HoldChange]:
         settled: list[str] = []

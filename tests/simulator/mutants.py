@@ -159,15 +159,18 @@ HOLD: Final = _of(
 
 CHECKOUT: Final = _of(
     "checkout",
-    ("if record[CHECKOUT] == arg.checkout then", "if false then", "a retry is somebody else"),
-    ("if record[CHECKOUT] == arg.checkout then", "if record[CHECKOUT] then", "whoever comes second pays too"),
+    ("if record[CHECKOUT] == checkout then", "if false then", "a retry is somebody else"),
+    ("if record[CHECKOUT] == checkout then", "if record[CHECKOUT] then", "whoever comes second pays too"),
     ("if status == 'released' then", "if false then", "a released hold is paid"),
     ("status == 'expired' or overdue(record)", "status == 'expired'", "an overdue hold is paid"),
     ("status == 'expired' or overdue(record)", "overdue(record)", "an expired hold is paid"),
     ("now + sale.payment_ttl_ms", "record[EXPIRES]", "no time to pay"),
-    (", record[CHECKOUT] = now + sale.payment_ttl_ms, arg.checkout", " = now + sale.payment_ttl_ms", "nobody knows who paid"),
-    ("emit_holds('paying', {arg.token})\n", "", "a check-out has no event"),
-    ("if fenced then return answer('fenced') end\n", "", "a fenced sale takes check-outs"),
+    (", record[CHECKOUT] = now + sale.payment_ttl_ms, checkout", " = now + sale.payment_ttl_ms", "nobody knows who paid"),
+    ("emit_holds('paying', entered)\n", "", "a check-out has no event"),
+    ("  entered[#entered + 1] = token\n", "  entered = {token}\n", "of a set only the last has an event"),
+    ("if fenced then return {'fenced'} end\n", "", "a fenced sale takes check-outs"),
+    ("check_out(token, arg.checkouts[i])", "check_out(token, arg.checkouts[1])", "a set is the first one's request"),
+    ("answers[i] = check_out(", "answers[i] = answers[1] or check_out(", "a set gets the first one's answer"),
 )  # fmt: skip
 
 SETTLE: Final = _of(

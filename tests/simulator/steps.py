@@ -44,8 +44,9 @@ class Hold(Step, frozen=True):
 
 
 class Checkout(Step, frozen=True):
-    hold: int
-    request: int
+    """Each (hold, request): the request that wants to pay for that hold."""
+
+    asks: tuple[tuple[int, int], ...]
     again: bool = False
 
 

@@ -115,7 +115,7 @@ class World:
         match script:
             case "hold":
                 words = rest[::2]
-            case "settle":
+            case "checkout" | "settle":
                 words = [said[0] for said in rest]
             case _:
                 words = rest[:1]
