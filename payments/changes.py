@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from payments import records
 from payments.records import OrderRecord
+from persistence.statement import Statement
 
 
 @dataclass(slots=True)
@@ -99,7 +100,7 @@ class _PaymentRow(msgspec.Struct):
     error: str | None
 
 
-_WRITE_PAYMENTS: Final = text("""
+_WRITE_PAYMENTS: Final = Statement("""
     UPDATE payments p SET intent_id = n.intent_id, client_secret = coalesce(n.client_secret, p.client_secret),
            status = n.status, captured = n.captured,
            authorised_at = CASE WHEN n.authorised THEN coalesce(p.authorised_at, now()) ELSE p.authorised_at END,
@@ -115,7 +116,7 @@ _WRITE_PAYMENTS: Final = text("""
     WHERE p.order_id = n.id
 """)
 
-_WRITE_REASONS: Final = text("""
+_WRITE_REASONS: Final = Statement("""
     UPDATE orders o SET ended_because = n.because
     FROM unnest(CAST(:ids AS text[]), CAST(:reasons AS text[])) AS n (id, because) WHERE o.id = n.id
 """)
@@ -124,12 +125,12 @@ _WRITE_REASONS: Final = text("""
 def write(conn: Connection, changes: Collection[Change]) -> None:
     """Write what was gathered since the last time, with one statement a table however many orders there are."""
     if rows := [_row(each.order, each.unwritten) for each in changes if each.unwritten.payment]:
-        conn.execute(_WRITE_PAYMENTS, {"rows": msgspec.json.encode(rows).decode()})
+        _WRITE_PAYMENTS.on(conn, {"rows": msgspec.json.encode(rows).decode()})
     if linked := [each.order.intent_id or "" for each in changes if each.unwritten.link]:
         records.revive_events(conn, linked)
     if ending := [each.order for each in changes if each.unwritten.reason]:
         reasons = [order.ended_because for order in ending]
-        conn.execute(_WRITE_REASONS, {"ids": [order.id for order in ending], "reasons": reasons})
+        _WRITE_REASONS.on(conn, {"ids": [order.id for order in ending], "reasons": reasons})
     for change in changes:
         change.unwritten = _Unwritten()
 

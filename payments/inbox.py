@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import stripe
 import structlog
-from sqlalchemy import Connection, case, func, select, text, update
+from sqlalchemy import Connection, case, func, select, update
 from sqlalchemy.exc import DataError, IntegrityError
 
 from payments import records
@@ -21,6 +21,7 @@ from payments.events import ID_LENGTH_MAX, Done, Ended, Event, Later, Outcome, P
 from payments.failures import AWAY, describe, trace
 from payments.handlers import HANDLERS
 from persistence.refusals import Refusal
+from persistence.statement import Statement
 from persistence.tables import webhook_events
 
 TOLERANCE_SECONDS: Final = 300
@@ -90,7 +91,7 @@ def store(ctx: Context, events: Sequence[Arrived]) -> list[bool | Exception]:
     """
     try:
         with ctx.db.begin() as conn:
-            stored = set(conn.scalars(_STORE, _arrays(events)))
+            stored = set(_STORE.on(conn, _arrays(events)).scalars())
     except (DataError, IntegrityError) as error:
         if len(events) == 1:
             return [error]
@@ -116,7 +117,7 @@ def _arrays(events: Sequence[Arrived]) -> dict[str, Any]:
     }
 
 
-_STORE: Final = text(
+_STORE: Final = Statement(
     "INSERT INTO webhook_events (id, type, intent_id, payload, status, due_at, handled_at)"
     " SELECT id, type, intent, CAST(payload AS jsonb), CASE WHEN handled THEN 'stored' ELSE 'ignored' END,"
     " CASE WHEN handled THEN now() END, CASE WHEN NOT handled THEN now() END"

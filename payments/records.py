@@ -11,7 +11,6 @@ import msgspec
 from sqlalchemy import (
     Connection,
     Interval,
-    Select,
     Text,
     any_,
     bindparam,
@@ -19,21 +18,16 @@ from sqlalchemy import (
     func,
     literal,
     select,
-    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from engine import ids
-from persistence.tables import attempts, order_lines, orders, payments, webhook_events
+from persistence.statement import Statement
+from persistence.tables import attempts, order_lines, orders, payments
 
 FOR_GOOD: Final = frozenset({"refused", "lapsed", "late"})
 """Reasons why an order ended after which its hold is never touched again."""
-_COLUMNS = (
-    orders.c.id, orders.c.sale_id, orders.c.hold_id, orders.c.status, orders.c.ended_because, orders.c.currency,
-    orders.c.total, payments.c.intent_id, payments.c.status.label("payment_status"), payments.c.captured,
-    payments.c.refunded, payments.c.authorised_at, payments.c.due, payments.c.tries, payments.c.updated_at,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +84,13 @@ class Attempt:
         return "amount" in self.parameters
 
 
-_QUERY = select(*_COLUMNS).join(payments, payments.c.order_id == orders.c.id)
-
-
 def read(conn: Connection, order_id: str) -> OrderRecord | None:
     return read_all(conn, [order_id]).get(order_id)
 
 
 def read_all(conn: Connection, order_ids: Collection[str]) -> dict[str, OrderRecord]:
     """By the order's id; those that do not exist are left out."""
-    return _read(conn, _QUERY.where(orders.c.id == any_of(order_ids)))
+    return _read(conn, _READ, order_ids)
 
 
 def lock(conn: Connection, order_id: str) -> OrderRecord | None:
@@ -109,17 +100,27 @@ def lock(conn: Connection, order_id: str) -> OrderRecord | None:
 
 def lock_all(conn: Connection, order_ids: Collection[str]) -> dict[str, OrderRecord]:
     """The same for several, in the order of their ids, so that two who do so never lock each other out."""
-    return _read(conn, _QUERY.where(orders.c.id == any_of(order_ids)).order_by(orders.c.id).with_for_update())
+    return _read(conn, _LOCK, order_ids)
 
 
 def read_by_intents(conn: Connection, intent_ids: Collection[str]) -> dict[str, OrderRecord]:
     """By the intent's id."""
-    found = _read(conn, _QUERY.where(payments.c.intent_id == any_of(intent_ids)))
+    found = _read(conn, _READ_BY_INTENTS, intent_ids)
     return {order.intent_id: order for order in found.values() if order.intent_id}
 
 
-def _read(conn: Connection, query: Select[Any]) -> dict[str, OrderRecord]:
-    return {row.id: OrderRecord(*row) for row in conn.execute(query)}
+def _read(conn: Connection, statement: Statement, wanted: Collection[str]) -> dict[str, OrderRecord]:
+    return {row.id: OrderRecord(*row) for row in statement.on(conn, {"ids": list(wanted)})}
+
+
+_ORDERS: Final = (
+    "SELECT o.id, o.sale_id, o.hold_id, o.status, o.ended_because, o.currency, o.total, p.intent_id, p.status,"
+    " p.captured, p.refunded, p.authorised_at, p.due, p.tries, p.updated_at"
+    " FROM orders o JOIN payments p ON p.order_id = o.id"
+)
+_READ: Final = Statement(f"{_ORDERS} WHERE o.id = ANY(CAST(:ids AS text[]))")
+_LOCK: Final = Statement(f"{_READ.sql} ORDER BY o.id FOR UPDATE")
+_READ_BY_INTENTS: Final = Statement(f"{_ORDERS} WHERE p.intent_id = ANY(CAST(:ids AS text[]))")
 
 
 def products(conn: Connection, order_ids: Collection[str]) -> list[str]:
@@ -173,12 +174,12 @@ def read_all_attempts(conn: Connection, order_ids: Collection[str]) -> dict[str,
     found: dict[str, list[Attempt]] = {}
     if not order_ids:
         return found
-    for order_id, *attempt in conn.execute(_READ_ATTEMPTS, {"ids": list(order_ids)}):
+    for order_id, *attempt in _READ_ATTEMPTS.on(conn, {"ids": list(order_ids)}):
         found.setdefault(order_id, []).append(Attempt(*attempt))
     return found
 
 
-_READ_ATTEMPTS: Final = text(
+_READ_ATTEMPTS: Final = Statement(
     "SELECT order_id, number, request_key, idempotency_key, parameters, outcome, decline_code, created_at"
     " FROM attempts WHERE order_id = ANY(CAST(:ids AS text[])) ORDER BY order_id, number"
 )
@@ -204,10 +205,10 @@ def add_attempts(conn: Connection, new: Sequence[NewAttempt]) -> dict[str, Attem
         "keys": [f"{each.order_id}-{each.number}" for each in new],
         "parameters": [msgspec.json.encode(each.parameters).decode() for each in new],
     }
-    return {order_id: Attempt(*attempt) for order_id, *attempt in conn.execute(_ADD_ATTEMPTS, columns)}
+    return {order_id: Attempt(*attempt) for order_id, *attempt in _ADD_ATTEMPTS.on(conn, columns)}
 
 
-_ADD_ATTEMPTS: Final = text(
+_ADD_ATTEMPTS: Final = Statement(
     "INSERT INTO attempts (order_id, number, request_key, idempotency_key, parameters)"
     " SELECT id, number, request, key, CAST(parameters AS jsonb) FROM unnest(CAST(:orders AS text[]),"
     " CAST(:numbers AS int[]), CAST(:requests AS text[]), CAST(:keys AS text[]), CAST(:parameters AS text[]))"
@@ -218,10 +219,10 @@ _ADD_ATTEMPTS: Final = text(
 
 def owe_intents(conn: Connection, order_ids: Collection[str], after_seconds: float) -> None:
     """Record that intents are due, where nothing else is and none is there."""
-    conn.execute(_OWE_INTENTS, {"ids": sorted(order_ids), "after": after_seconds})
+    _OWE_INTENTS.on(conn, {"ids": sorted(order_ids), "after": after_seconds})
 
 
-_OWE_INTENTS: Final = text(
+_OWE_INTENTS: Final = Statement(
     "UPDATE payments p SET due = 'create', due_at = now() + :after * interval '1 second', tries = 0, last_error = NULL,"
     " updated_at = now() FROM orders o WHERE p.order_id = ANY(CAST(:ids AS text[])) AND o.id = p.order_id"
     " AND o.status = 'pending_payment' AND p.intent_id IS NULL AND p.due IS NULL"
@@ -247,10 +248,10 @@ def close_attempts(conn: Connection, results: Sequence[tuple[str, AttemptResult]
         "outcomes": [result.outcome for _, result in results],
         "codes": [result.decline_code for _, result in results],
     }
-    conn.execute(_CLOSE_ATTEMPTS, columns)
+    _CLOSE_ATTEMPTS.on(conn, columns)
 
 
-_CLOSE_ATTEMPTS: Final = text(
+_CLOSE_ATTEMPTS: Final = Statement(
     "UPDATE attempts a SET outcome = r.outcome, decline_code = r.code, answered_at = now()"
     " FROM unnest(CAST(:ids AS text[]), CAST(:numbers AS int[]), CAST(:outcomes AS text[]), CAST(:codes AS text[]))"
     " AS r (id, number, outcome, code) WHERE a.order_id = r.id AND a.number = r.number"
@@ -272,8 +273,10 @@ def renew_key(conn: Connection, order_id: str, attempt: Attempt) -> None:
 
 def revive_events(conn: Connection, intent_ids: Collection[str]) -> None:
     """Events that waited for these intents' orders are due now."""
-    conn.execute(
-        update(webhook_events)
-        .where(webhook_events.c.intent_id == any_of(intent_ids), webhook_events.c.status == "pending_order")
-        .values(due_at=func.now())
-    )
+    _REVIVE_EVENTS.on(conn, {"intents": list(intent_ids)})
+
+
+_REVIVE_EVENTS: Final = Statement(
+    "UPDATE webhook_events SET due_at = now()"
+    " WHERE intent_id = ANY(CAST(:intents AS text[])) AND status = 'pending_order'"
+)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, func, text
 
+from persistence.statement import Statement
 from persistence.tables import answers
 
 
@@ -44,7 +45,7 @@ def claim(conn: Connection, wanted: Sequence[Wanted]) -> list[Claim]:
         # Sorted, so that two who claim the same keys wait for each other instead of locking each other out.
         rows = sorted({(each.route, each.key): each for _, each in reversed(open_)}.values())
         columns = {name: [getattr(each, name) for each in rows] for name in ("route", "key", "digest", "sale_id")}
-        taken = {(row.route, row.key) for row in conn.execute(_CLAIM, columns)}
+        taken = {(row.route, row.key) for row in _CLAIM.on(conn, columns)}
         known = _read(conn, [each for each in rows if (each.route, each.key) not in taken])
         for number, each in open_:
             if (each.route, each.key) in taken:
@@ -65,7 +66,7 @@ def _claim(wanted: Wanted, digest: str, status: int | None, body: bytes | None) 
     return Claim(Known.ANSWERED, status, body)
 
 
-_CLAIM = text(
+_CLAIM = Statement(
     "INSERT INTO answers (route, key, digest, sale_id)"
     " SELECT * FROM unnest(CAST(:route AS text[]), CAST(:key AS text[]), CAST(:digest AS text[]),"
     " CAST(:sale_id AS text[])) ON CONFLICT DO NOTHING RETURNING route, key"
@@ -91,7 +92,7 @@ def remember(conn: Connection, given: Sequence[Given]) -> list[Given]:
         firsts.setdefault((each.route, each.key), each)
     rows = sorted(firsts.values())
     columns = {name: [getattr(each, name) for each in rows] for name in Given._fields}
-    kept = {(row.route, row.key) for row in conn.execute(_REMEMBER, columns)} if rows else set()
+    kept = {(row.route, row.key) for row in _REMEMBER.on(conn, columns)} if rows else set()
     before = _read(conn, [each for each in rows if (each.route, each.key) not in kept])
     for at, (_, status, body) in before.items():
         if status is not None and body is not None:
@@ -99,7 +100,7 @@ def remember(conn: Connection, given: Sequence[Given]) -> list[Given]:
     return [firsts[each.route, each.key] for each in given]
 
 
-_REMEMBER = text(
+_REMEMBER = Statement(
     "UPDATE answers a SET status = g.status, body = g.body, sale_id = coalesce(g.sale_id, a.sale_id)"
     " FROM unnest(CAST(:route AS text[]), CAST(:key AS text[]), CAST(:status AS int[]), CAST(:body AS bytea[]),"
     " CAST(:sale_id AS text[])) AS g (route, key, status, body, sale_id)"
@@ -114,10 +115,10 @@ def _read(
     if not wanted:
         return {}
     columns = {"route": [each.route for each in wanted], "key": [each.key for each in wanted]}
-    return {(row.route, row.key): (row.digest, row.status, row.body) for row in conn.execute(_KNOWN, columns)}
+    return {(row.route, row.key): (row.digest, row.status, row.body) for row in _KNOWN.on(conn, columns)}
 
 
-_KNOWN = text(
+_KNOWN = Statement(
     "SELECT route, key, digest, status, body FROM answers"
     " JOIN unnest(CAST(:route AS text[]), CAST(:key AS text[])) AS w (route, key) USING (route, key)"
 )

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping
 
 import msgspec
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select
 
 from engine import shapes
 from persistence import orders
+from persistence.statement import Statement
 from persistence.tables import order_changes
 
 
@@ -29,12 +30,12 @@ def append_shown(conn: Connection, shown: Mapping[str, bytes]) -> None:
     if not shown:
         return
     rows = {"ids": list(shown), "shown": [order.decode() for order in shown.values()], "count": len(shown)}
-    if conn.execute(_APPEND, rows).rowcount != len(shown):
+    if _APPEND.on(conn, rows).rowcount != len(shown):
         raise LookupError("the orders feed has no row: run `flashsale migrate`")
 
 
 # One statement, so that between the lock and the commit there is nothing that somebody waits for.
-_APPEND = text("""
+_APPEND = Statement("""
     WITH feed AS (UPDATE order_feed SET last = last + CAST(:count AS bigint) RETURNING last)
     INSERT INTO order_changes (position, order_id, "order", changed_at)
     SELECT feed.last - CAST(:count AS bigint) + new.nth, new.id, CAST(new.shown AS jsonb), clock_timestamp()

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from engine import ids, shapes
 from engine.records import HoldRecord
 from engine.shapes import Money
+from persistence.statement import Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +30,14 @@ def label_names(conn: Connection, sale_id: str, pairs: Iterable[tuple[str, int]]
     drain has not yet brought a label: then drain and ask again.
     """
     wanted = sorted(set(pairs))
-    rows = conn.execute(
-        _LABELS, {"sale": sale_id, "products": [p for p, _ in wanted], "revs": [rev for _, rev in wanted]}
-    )
+    rows = _LABELS.on(conn, {"sale": sale_id, "products": [p for p, _ in wanted], "revs": [rev for _, rev in wanted]})
     names: dict[tuple[str, int], str] = {(row.product_id, row.rev): row.name for row in rows}
     if missing := [pair for pair in wanted if pair not in names]:
         raise LookupError(f"sale {sale_id} has no label for {missing}")
     return names
 
 
-_LABELS = text(
+_LABELS = Statement(
     "SELECT product_id, rev, name FROM labels"
     " JOIN unnest(CAST(:products AS text[]), CAST(:revs AS int[])) AS wanted (p, r) ON product_id = p AND rev = r"
     " WHERE sale_id = :sale"
@@ -62,7 +61,7 @@ def insert_orders(conn: Connection, sale_id: str, new: Sequence[NewOrder]) -> li
     by_id = {ids.order_id(sale_id, order.token): order for order in new}
     # Sorted, so that two that insert the same orders wait for each other instead of locking each other out.
     rows = sorted(by_id.items())
-    written = conn.execute(_INSERT_ORDERS, _order_columns(sale_id, rows) | _line_columns(rows)).all()
+    written = _INSERT_ORDERS.on(conn, _order_columns(sale_id, rows) | _line_columns(rows)).all()
     inserted = [row.id for row in written]
     lines = [line for order_id in inserted for line in by_id[order_id].record.lines]
     if written and written[0].lines != len(lines):
@@ -94,7 +93,7 @@ def _line_columns(rows: Sequence[tuple[str, NewOrder]]) -> dict[str, Any]:
     return {name: list(values) for name, values in zip(names, zip(*lines, strict=True), strict=True)}
 
 
-_INSERT_ORDERS = text(
+_INSERT_ORDERS = Statement(
     "WITH written AS ("
     "INSERT INTO orders (id, hold_id, sale_id, customer_id, status, currency, total, metadata, created_at)"
     " SELECT id, hold_id, :sale, customer, 'pending_payment', currency, total, CAST(metadata AS jsonb), created"
@@ -123,7 +122,7 @@ def read_orders(conn: Connection, order_ids: Sequence[str]) -> list[shapes.Order
     """Orders as the API shows them, in the order of their ids as given; those that do not exist are left out."""
     if not order_ids:
         return []
-    found = {row.id: _order(row) for row in conn.execute(_READ_ORDERS, {"ids": list(order_ids)})}
+    found = {row.id: _order(row) for row in _READ_ORDERS.on(conn, {"ids": list(order_ids)})}
     return [found[order_id] for order_id in dict.fromkeys(order_ids) if order_id in found]
 
 
@@ -132,7 +131,7 @@ def show_orders(conn: Connection, order_ids: Sequence[str]) -> dict[str, bytes]:
     return {order.id: shapes.encode(order) for order in read_orders(conn, order_ids)}
 
 
-_READ_ORDERS = text(
+_READ_ORDERS = Statement(
     "SELECT o.id, o.hold_id, o.sale_id, o.customer_id, o.status, o.currency, o.total, o.metadata, o.created_at,"
     " p.provider, p.intent_id, p.client_secret, p.status AS payment_status, p.refunded,"
     " (SELECT coalesce(json_agg(json_build_array(product_id, name, qty, unit_price) ORDER BY position), '[]')"
