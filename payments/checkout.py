@@ -197,15 +197,16 @@ def _write_orders(ctx: Context, sale_id: str, entered: Sequence[tuple[_Wish, Hol
     """
     wishes = [wish for wish, _ in entered]
     order_ids = [wish.order_id for wish in wishes]
+    ours_seconds = ctx.settings.stripe_timeout_seconds + 10  # an intent is ours to make; after that, the workers'
     with ctx.db.begin() as conn:
-        inserted = orders.insert_orders(conn, sale_id, [_new_order(wish, change) for wish, change in entered])
+        new = [_new_order(wish, change) for wish, change in entered]
+        inserted = orders.insert_orders(conn, sale_id, new, ours_seconds)
         locked = records.lock_all(conn, order_ids)
         for wish in wishes:
             if wish.request.metadata and wish.order_id not in inserted:
                 _add_metadata(conn, wish.order_id, wish.request.metadata)  # the drain was first: it knows only the hold
         added = records.add_attempts(conn, [_first_try(ctx, locked[wish.order_id], wish) for wish in wishes])
-        # Ours to do now; after that, the workers'.
-        records.owe_intents(conn, added, ctx.settings.stripe_timeout_seconds + 10)
+        records.owe_intents(conn, added.keys() - set(inserted), ours_seconds)
         tries = {order_id: [first] for order_id, first in added.items()}
         tries |= records.read_all_attempts(conn, [order_id for order_id in order_ids if order_id not in added])
         feed.append(conn, sorted(added))

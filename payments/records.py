@@ -219,6 +219,8 @@ _ADD_ATTEMPTS: Final = Statement(
 
 def owe_intents(conn: Connection, order_ids: Collection[str], after_seconds: float) -> None:
     """Record that intents are due, where nothing else is and none is there."""
+    if not order_ids:
+        return
     _OWE_INTENTS.on(conn, {"ids": sorted(order_ids), "after": after_seconds})
 
 

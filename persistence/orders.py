@@ -51,17 +51,20 @@ def insert_order(conn: Connection, sale_id: str, order: NewOrder) -> bool:
     return bool(insert_orders(conn, sale_id, [order]))
 
 
-def insert_orders(conn: Connection, sale_id: str, new: Sequence[NewOrder]) -> list[str]:
+def insert_orders(
+    conn: Connection, sale_id: str, new: Sequence[NewOrder], intents_after_seconds: float | None = None
+) -> list[str]:
     """Write orders that are not there yet with their lines and payments, in one statement; the ids of those really
-    written. Their names are those that the products had when the holds were made. Raises ``LookupError`` as
-    ``label_names``.
+    written. Their names are those that the products had when the holds were made, and their intents are due after so
+    many seconds, if at all. Raises ``LookupError`` as ``label_names``.
     """
     if not new:
         return []
     by_id = {ids.order_id(sale_id, order.token): order for order in new}
     # Sorted, so that two that insert the same orders wait for each other instead of locking each other out.
     rows = sorted(by_id.items())
-    written = _INSERT_ORDERS.on(conn, _order_columns(sale_id, rows) | _line_columns(rows)).all()
+    columns = _order_columns(sale_id, rows) | _line_columns(rows) | {"after": intents_after_seconds}
+    written = _INSERT_ORDERS.on(conn, columns).all()
     inserted = [row.id for row in written]
     lines = [line for order_id in inserted for line in by_id[order_id].record.lines]
     if written and written[0].lines != len(lines):
@@ -101,7 +104,9 @@ _INSERT_ORDERS = Statement(
     " CAST(:currencies AS text[]), CAST(:totals AS bigint[]), CAST(:metadata AS text[]),"
     " CAST(:created AS timestamptz[])) AS new (id, hold_id, customer, currency, total, metadata, created)"
     " ON CONFLICT DO NOTHING RETURNING id, total, currency),"
-    " owed AS (INSERT INTO payments (order_id, amount, currency) SELECT id, total, currency FROM written),"
+    " owed AS (INSERT INTO payments (order_id, amount, currency, due, due_at)"
+    " SELECT id, total, currency, CASE WHEN after IS NOT NULL THEN 'create' END, now() + after * interval '1 second'"
+    " FROM written, CAST(:after AS double precision) AS after),"
     " lines AS (INSERT INTO order_lines (order_id, position, product_id, name, qty, unit_price)"
     " SELECT new.id, new.position, new.product, labels.name, new.qty, new.price FROM unnest(CAST(:of AS text[]),"
     " CAST(:positions AS int[]), CAST(:products AS text[]), CAST(:revs AS int[]), CAST(:quantities AS int[]),"
