@@ -113,8 +113,9 @@ _WRITE_PAYMENTS: Final = Statement("""
     FROM json_to_recordset(CAST(:rows AS json))
          AS n (id text, intent_id text, client_secret text, status text, captured bigint, authorised boolean, due text,
                after double precision, error text)
-    WHERE p.order_id = n.id
+    WHERE p.order_id = n.id AND p.order_id = ANY(CAST(:ids AS text[]))
 """)
+# The ids say again what the rows say: of those Postgres knows no number, and would read the whole table for them.
 
 _WRITE_REASONS: Final = Statement("""
     UPDATE orders o SET ended_because = n.because
@@ -125,7 +126,8 @@ _WRITE_REASONS: Final = Statement("""
 def write(conn: Connection, changes: Collection[Change]) -> None:
     """Write what was gathered since the last time, with one statement a table however many orders there are."""
     if rows := [_row(each.order, each.unwritten) for each in changes if each.unwritten.payment]:
-        _WRITE_PAYMENTS.on(conn, {"rows": msgspec.json.encode(rows).decode()})
+        ids = [row.id for row in rows]
+        _WRITE_PAYMENTS.on(conn, {"rows": msgspec.json.encode(rows).decode(), "ids": ids})
     if linked := [each.order.intent_id or "" for each in changes if each.unwritten.link]:
         records.revive_events(conn, linked)
     if ending := [each.order for each in changes if each.unwritten.reason]:

@@ -227,8 +227,9 @@ def owe_intents(conn: Connection, order_ids: Collection[str], after_seconds: flo
 _OWE_INTENTS: Final = Statement(
     "UPDATE payments p SET due = 'create', due_at = now() + :after * interval '1 second', tries = 0, last_error = NULL,"
     " updated_at = now() FROM orders o WHERE p.order_id = ANY(CAST(:ids AS text[])) AND o.id = p.order_id"
-    " AND o.status = 'pending_payment' AND p.intent_id IS NULL AND p.due IS NULL"
+    " AND o.status = 'pending_payment' AND coalesce(p.intent_id, '') = '' AND p.due IS NULL"
 )
+# Not `IS NULL`: by the index of intents Postgres would look through all that ever had none.
 
 
 @dataclass(frozen=True, slots=True)

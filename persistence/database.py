@@ -21,7 +21,7 @@ from persistence import traced
 
 _DEFAULTS: dict[str, Any] = {"connect_timeout": 5, "application_name": "flashsale", "tcp_user_timeout": 10_000}
 _POOL_WAIT_SECONDS = 5.0
-PREPARE_AFTER = 5
+PREPARE_AFTER = 1
 """Uses of a statement before it is prepared on a connection."""
 REST_SECONDS = 0.1
 
@@ -49,6 +49,7 @@ def connect(url: str, pool_size: int = 10, *, prepare: bool = True) -> Engine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=_POOL_WAIT_SECONDS,
+        pool_use_lifo=True,  # the last used knows the statements and the tables
         hide_parameters=True,  # they hold client secrets
         json_serializer=lambda value: msgspec.json.encode(value).decode(),
         json_deserializer=msgspec.json.decode,
