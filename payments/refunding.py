@@ -65,11 +65,9 @@ def create_refund(ctx: Context, order_id: str, request: RefundRequest, key: str 
         ctx.drain(sale_id, work(ctx, refund_id))
     except ProviderUnavailable as silence:
         put_off(ctx, refund_id, str(silence))
-        ctx.wake()
         raise away(silence) from None
     except RedisError as error:  # the money is on its way; the units follow
         put_off(ctx, refund_id, str(error))
-        ctx.wake()
     except ProviderRefused as refused:
         raise _refused(ctx, order_id, refund_id, refused.message, refused.code) from None
     with ctx.db.connect() as conn:

@@ -109,7 +109,8 @@ class Payer:
         self._loops = [
             _Loop("inbox", inbox.handle_once, wake.WAIT_SECONDS),
             _Loop("dues", dues.run_once, wake.WAIT_SECONDS),
-            _Loop("refunds", refunds.run_once, wake.WAIT_SECONDS),
+            # Whoever begins a refund does it himself: one is due a second later at the earliest, and calls for none.
+            _Loop("refunds", refunds.run_once, wake.WAIT_SECONDS, hears=False),
             _Loop("overdue", release_overdue, OVERDUE_SECONDS, hears=False),
         ]
 

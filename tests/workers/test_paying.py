@@ -65,7 +65,7 @@ def test_a_call_is_for_whoever_hears_it(payer: Payer, steps: Steps, redis_client
     for runs in (2, 3, 4):
         wake.call(redis_client)
         go_on(payer, steps, "inbox", runs)
-    assert len(steps.began["overdue"]) == 1
+    assert len(steps.began["overdue"]) == len(steps.began["refunds"]) == 1
 
 
 def test_after_news_a_step_lingers_so_that_its_next_set_is_larger(payer: Payer, steps: Steps) -> None:
