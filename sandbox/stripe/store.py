@@ -56,7 +56,9 @@ _EVENT = "seq, id, type, created, body, state, attempts"
 
 
 class Store:
-    """Writes are seen at once and are durable (against the process's own death) from `commit` on."""
+    """Writes are durable (against the process's own death) from `commit` on. Records and movements are read at the
+    start only, so those of a commit are written together at its end, and a record once for all that changed it.
+    """
 
     def __init__(self, data_dir: Path | None) -> None:
         """Raises `BlockingIOError` where another stand-in has the folder."""
@@ -74,19 +76,32 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
             raise BlockingIOError(f"{name}: {error}; does another stand-in use this folder?") from error
+        self._changed: dict[tuple[str, int], Record] = {}
+        self._moved: list[Movement] = []
 
     def commit(self) -> None:
-        self._db.execute("COMMIT")
+        self._end()
         self._db.execute("BEGIN IMMEDIATE")
 
     def close(self) -> None:
-        self._db.execute("COMMIT")
+        self._end()
         self._db.close()
 
+    def _end(self) -> None:
+        if self._changed:
+            rows = [(*place, record.id, pack(record)) for place, record in self._changed.items()]
+            self._db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", rows)
+            self._changed.clear()
+        if self._moved:
+            self._db.executemany(
+                "INSERT INTO movements (intent, charge, kind, amount, currency, at) VALUES (?, ?, ?, ?, ?, ?)",
+                self._moved,
+            )
+            self._moved.clear()
+        self._db.execute("COMMIT")
+
     def put(self, kind: str, record: Record) -> None:
-        self._db.execute(
-            "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", (kind, record.seq, record.id, pack(record))
-        )
+        self._changed[kind, record.seq] = record
 
     def records(self, kind: str) -> Iterator[bytes]:
         rows = self._db.execute("SELECT body FROM records WHERE kind = ? ORDER BY seq", (kind,))
@@ -94,10 +109,7 @@ class Store:
 
     # -- money
     def add_movement(self, movement: Movement) -> None:
-        self._db.execute(
-            "INSERT INTO movements (intent, charge, kind, amount, currency, at) VALUES (?, ?, ?, ?, ?, ?)",
-            movement,
-        )
+        self._moved.append(movement)
 
     def movements(self) -> Iterator[Movement]:
         rows = self._db.execute("SELECT intent, charge, kind, amount, currency, at FROM movements ORDER BY seq")
