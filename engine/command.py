@@ -1,6 +1,6 @@
 """A script call, described once and run by whoever has a connection: the API's async one or a worker's sync one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
@@ -93,9 +93,14 @@ def _run(client: Client, call: Command[T]) -> T:
 
 async def run_async(client: AsyncClient, call: Command[T]) -> T:
     """The same on an async connection."""
-    keys_and_args: list[str | bytes] = [*call.keys, ids.new_mark(), call.argument]
+    return await run_by(client.execute_command, call)
+
+
+async def run_by(ask: Callable[..., Awaitable[Any]], call: Command[T]) -> T:
+    """The same by whatever asks Redis a command and gives its reply."""
+    keys_and_args = (len(call.keys), *call.keys, ids.new_mark(), call.argument)
     try:
-        raw: Any = await client.evalsha(call.script.sha, len(call.keys), *keys_and_args)
+        raw = await ask("EVALSHA", call.script.sha, *keys_and_args)
     except NoScriptError:
-        raw = await client.eval(call.script.source, len(call.keys), *keys_and_args)
+        raw = await ask("EVAL", call.script.source, *keys_and_args)
     return call.read(raw)

@@ -10,10 +10,9 @@ from collections.abc import Awaitable
 from typing import Any, Final, TypeVar
 
 import redis.asyncio
-from redis.exceptions import NoScriptError, TimeoutError
+from redis.exceptions import TimeoutError
 
-from engine import ids
-from engine.command import AsyncClient, Command, run_async
+from engine.command import AsyncClient, Command, run_async, run_by
 
 T = TypeVar("T")
 
@@ -37,24 +36,18 @@ class Line:
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
+        self._pool: Any = client.connection_pool if isinstance(client, redis.asyncio.Redis) else None
         self._connection: Any = None
 
     async def run(self, call: Command[T]) -> T:
         """As ``run_async``."""
-        if not isinstance(self._client, redis.asyncio.Redis):
+        if self._pool is None:
             return await run_async(self._client, call)
-        return call.read(await in_time(self._run(self._client, call)))
-
-    async def _run(self, client: redis.asyncio.Redis, call: Command[Any]) -> Any:
-        if self._connection is None:
-            self._connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
-        keys_and_args: tuple[str | bytes | int, ...] = (len(call.keys), *call.keys, ids.new_mark(), call.argument)
-        try:
-            return await self._ask("EVALSHA", call.script.sha, *keys_and_args)
-        except NoScriptError:
-            return await self._ask("EVAL", call.script.source, *keys_and_args)
+        return await in_time(run_by(self._ask, call))
 
     async def _ask(self, *command: str | bytes | int) -> Any:
+        if self._connection is None:
+            self._connection = await self._pool.get_connection()
         connection = self._connection
         await connection.send_packed_command(connection.pack_command(*command), check_health=False)
         return await connection.read_response()
@@ -62,5 +55,5 @@ class Line:
     async def close(self) -> None:
         """Give the connection back."""
         connection, self._connection = self._connection, None
-        if connection is not None and isinstance(self._client, redis.asyncio.Redis):
-            await self._client.connection_pool.release(connection)
+        if connection is not None:
+            await self._pool.release(connection)

@@ -138,8 +138,8 @@ def _begin_new(ctx: Context, sale_id: str, wishes: Sequence[_Wish]) -> Sequence[
 
 def _check_out(ctx: Context, sale_id: str, wishes: Sequence[_Wish]) -> list[HoldChange]:
     tokens = [wish.token for wish in wishes]
-    _, records = run(ctx.redis, commands.peek(sale_id, tokens))
-    products = dict.fromkeys(product for record in records if record for product in record.products)
+    _, held = run(ctx.redis, commands.peek(sale_id, tokens))
+    products = dict.fromkeys(product for record in held if record for product in record.products)
     checkout_ids = [wish.checkout_id for wish in wishes]
     return run(ctx.redis, commands.checkout(sale_id, tokens, list(products), checkout_ids))
 

@@ -241,9 +241,8 @@ def _lock_orders(conn: Connection, sale_id: str, tokens: Collection[str]) -> set
     if not tokens:
         return set()
     rows = conn.execute(
-        text("""SELECT id FROM orders WHERE id = ANY(ARRAY(SELECT json_array_elements_text(cast(:ids AS json))))
-                ORDER BY id FOR UPDATE"""),
-        {"ids": json_text([ids.order_id(sale_id, token) for token in tokens])},
+        text("SELECT id FROM orders WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"),
+        {"ids": _order_ids(sale_id, tokens)},
     )
     return {row.id for row in rows}
 

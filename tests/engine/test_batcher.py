@@ -11,6 +11,7 @@ from engine import commands, connections, ids
 from engine.batcher import Batcher, Overloaded
 from engine.command import run, run_async
 from engine.commands import HoldRequest, LoadItem
+from engine.line import Line
 from engine.outcomes import Outcome
 
 
@@ -103,12 +104,9 @@ class _Waits:
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self.client, self.opened = client, asyncio.Event()
 
-    async def evalsha(self, *args: object) -> object:
+    async def execute_command(self, *args: object) -> object:
         await self.opened.wait()
-        return await self.client.evalsha(*args)  # type: ignore[arg-type]
-
-    async def eval(self, *args: object) -> object:
-        return await self.client.eval(*args)  # type: ignore[arg-type]
+        return await self.client.execute_command(*args)  # type: ignore[no-untyped-call]
 
 
 def test_a_rush_may_wait_and_a_queue_that_stands_may_not_grow(stocked: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,12 +135,10 @@ class _Tells:
     def __init__(self, client: redis.asyncio.Redis, said: list[str]) -> None:
         self.client, self.said = client, said
 
-    async def evalsha(self, *args: object) -> object:
-        self.said.append("call")
-        return await self.client.evalsha(*args)  # type: ignore[arg-type]
-
-    async def eval(self, *args: object) -> object:
-        return await self.client.eval(*args)  # type: ignore[arg-type]
+    async def execute_command(self, *args: object) -> object:
+        if args[0] == "EVALSHA":
+            self.said.append("call")
+        return await self.client.execute_command(*args)  # type: ignore[no-untyped-call]
 
 
 def test_a_batch_leaves_before_those_of_the_one_before_are_told(stocked: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,15 +187,8 @@ class _LosesReplies:
     def __init__(self, client: redis.asyncio.Redis, losses: int) -> None:
         self.client, self.losses = client, losses
 
-    async def evalsha(self, *args: object) -> object:
-        answer = await self.client.evalsha(*args)  # type: ignore[arg-type]
-        return await self._lose(answer)
-
-    async def eval(self, *args: object) -> object:
-        answer = await self.client.eval(*args)  # type: ignore[arg-type]
-        return await self._lose(answer)
-
-    async def _lose(self, answer: object) -> object:
+    async def execute_command(self, *args: object) -> object:
+        answer = await self.client.execute_command(*args)  # type: ignore[no-untyped-call]
         if self.losses:
             self.losses -= 1
             raise redis.exceptions.ConnectionError("reply lost")
@@ -226,6 +215,50 @@ def test_a_lost_reply_takes_nothing_twice(stocked: str, losses: int) -> None:
             assert (await batcher.take("bf", request("later"))).outcome is Outcome.HELD
 
     asyncio.run(lose())
+
+
+def test_a_connection_that_is_cut_between_two_calls_is_opened_again(stocked: str) -> None:
+    async def cut() -> None:
+        async with _Opened(stocked) as client:
+            line = Line(client)
+            one, two = request("ann"), request("ben")
+            [first] = await line.run(commands.hold("bf", [one]))
+            await client.execute_command("CLIENT", "KILL", "TYPE", "normal")  # type: ignore[no-untyped-call]
+            with pytest.raises(redis.exceptions.ConnectionError):
+                await line.run(commands.hold("bf", [two]))
+            [second] = await line.run(commands.hold("bf", [two]))
+            await line.close()
+            assert [first.outcome, second.outcome] == [Outcome.HELD, Outcome.HELD]
+            assert second.hold
+            assert second.hold.customer == "ben"
+
+    asyncio.run(cut())
+
+
+def test_an_answer_that_comes_too_late_is_nobodys(stocked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def late() -> None:
+        async with _Opened(stocked) as client:
+            line, other = Line(client), connections.connect(stocked)
+            assert (await line.run(commands.hold("bf", [request("warm")])))[0].outcome is Outcome.HELD
+            monkeypatch.setattr("engine.line.REPLY_SECONDS", 0.1)
+            other.client_pause(400)
+            ann, ben = request("ann"), request("ben")
+            with pytest.raises(redis.exceptions.TimeoutError):
+                await line.run(commands.hold("bf", [ann]))
+            monkeypatch.setattr("engine.line.REPLY_SECONDS", 10)
+            [found] = await line.run(commands.hold("bf", [ben]))
+            assert found.hold
+            assert found.hold.customer == "ben"
+            [again] = await line.run(commands.hold("bf", [ann]))
+            assert again.outcome in (Outcome.HELD, Outcome.REPLAYED)
+            assert again.hold
+            assert again.hold.customer == "ann"
+            shown = await run_async(client, commands.show("bf"))
+            assert shown.products["sneaker-bf"].held == 3
+            await line.close()
+            other.close()
+
+    asyncio.run(late())
 
 
 def test_a_dead_server_fails_everybody_and_leaves_nobody_waiting() -> None:
