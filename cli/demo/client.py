@@ -94,7 +94,7 @@ class Client:
         raise AssertionError
 
     async def _once(self, request: bytes) -> Answer:
-        connection = self._idle.pop() if self._idle else await self._connect()
+        connection = self._rested() or await self._connect()
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
                 answer = await connection.ask(request)
@@ -104,6 +104,13 @@ class Client:
         if connection.open:
             self._idle.append(connection)
         return answer
+
+    def _rested(self) -> "_Connection | None":
+        """One that is still open; the server closes those that rest for long, many at a time."""
+        while self._idle:
+            if (connection := self._idle.pop()).open:
+                return connection
+        return None
 
     async def _connect(self) -> "_Connection":
         loop = asyncio.get_running_loop()
