@@ -19,6 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from payments import dues, inbox, overdue, refunds
+from payments.together import Together
 from persistence.drain import drain_once
 from sandbox.stripe.process import StripeStandIn
 from tests.conftest import Server
@@ -38,13 +39,15 @@ CHAOS = {
 
 
 class Worker(threading.Thread):
-    """The payments' loops as a worker runs them, dying now and then between two steps."""
+    """The payments' loops as a worker runs them, dying now and then between two steps. Its calls share their sets with
+    nobody else's, as in a process of its own: else customers would be told of its death.
+    """
 
     def __init__(self, shop: Shop, seed: int) -> None:
         super().__init__(daemon=True)
         self._luck = random.Random(seed)
         self._shop = shop
-        self._ctx = replace(shop.ctx, checkpoint=self._perhaps_die)
+        self._ctx = replace(shop.ctx, checkpoint=self._perhaps_die, together=Together())
         self.deaths = 0
         self.over = threading.Event()
 
