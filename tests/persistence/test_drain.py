@@ -32,7 +32,7 @@ def rows(db: Engine, query: str) -> list[Any]:
 
 
 def drain(db: Engine, sale: SaleUnderTest) -> None:
-    drain_to(db, sale.client, sale.id, sale.show().position)
+    drain_to(db, sale.client, sale.id, sale.show().position, timeout_seconds=60)
 
 
 def agree(db: Engine, sale: SaleUnderTest) -> None:

@@ -55,7 +55,7 @@ def a_day_later(shop: Shop) -> None:
 
 
 def drain(shop: Shop, sale: SaleUnderTest) -> None:
-    drain_to(shop.db, shop.client, sale.id, sale.show().position)
+    drain_to(shop.db, shop.client, sale.id, sale.show().position, timeout_seconds=60)
 
 
 def test_a_sale_leaves_redis_a_day_after_its_end(shop: Shop, old: SaleUnderTest) -> None:

@@ -33,7 +33,7 @@ def db(database_url: str) -> Iterator[Engine]:
 
 
 def drain(db: Engine, sale: SaleUnderTest) -> None:
-    drain_to(db, sale.client, sale.id, sale.show().position)
+    drain_to(db, sale.client, sale.id, sale.show().position, timeout_seconds=60)
 
 
 def cursor(db: Engine) -> tuple[Position, str]:

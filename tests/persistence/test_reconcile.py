@@ -44,7 +44,7 @@ def sale(shop: Shop) -> SaleUnderTest:
 
 
 def drain(shop: Shop, sale: SaleUnderTest) -> None:
-    drain_to(shop.db, shop.client, sale.id, sale.show().position)
+    drain_to(shop.db, shop.client, sale.id, sale.show().position, timeout_seconds=60)
 
 
 def compare(shop: Shop) -> Report:
