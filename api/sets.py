@@ -1,5 +1,5 @@
-"""What waits in a process is done in sets: one call in a thread takes all that wait, and what arrives while it runs is
-the next one. No timer: with nobody waiting, a request is done at once.
+"""What waits in a process is done in sets: one call in a thread takes all that wait, and what arrives while it runs, or
+while the sets rest, is the next one. With nobody before it, a request is done at once.
 """
 
 import asyncio
@@ -21,15 +21,21 @@ SET_MAX: Final = 128
 
 class Sets(Generic[W, A]):
     """For the tasks of one event loop. ``work`` gives each wish's own answer, or why there is none; what it raises is
-    everybody's.
+    everybody's. ``rest_seconds`` lie behind a set, unless the next one is full: for what is not in a hurry.
     """
 
     def __init__(
-        self, threads: Threads, work: Callable[[Sequence[W]], Sequence[A | Exception]], *, queue_max: int
+        self,
+        threads: Threads,
+        work: Callable[[Sequence[W]], Sequence[A | Exception]],
+        *,
+        queue_max: int,
+        rest_seconds: float = 0.0,
     ) -> None:
         self._threads = threads
         self._work = work
         self._queue_max = queue_max
+        self._rest_seconds = rest_seconds
         self._waiting: deque[tuple[W, Callable[[A | Exception], None]]] = deque()
         self._sender: asyncio.Task[None] | None = None
 
@@ -63,5 +69,7 @@ class Sets(Generic[W, A]):
                     answers = [error] * len(taken)
                 for (_, done), answer in zip(taken, answers, strict=True):
                     done(answer)
+                if self._rest_seconds and len(self._waiting) < SET_MAX:
+                    await asyncio.sleep(self._rest_seconds)
         finally:
             self._sender = None

@@ -84,6 +84,23 @@ async def test_what_waits_is_done_in_one_set_and_each_gets_its_own_answer() -> N
     await threads.close()
 
 
+async def test_what_comes_while_sets_rest_shares_the_next_one() -> None:
+    threads, taken = Threads("test", size=1, queue_max=4, seconds=5), []
+
+    def work(wishes: Sequence[int]) -> list[int | Exception]:
+        taken.append(list(wishes))
+        return list(wishes)
+
+    sets: Sets[int, int] = Sets(threads, work, queue_max=4, rest_seconds=0.5)
+    assert await sets.do(0) == 0, "with nobody before it, at once"
+    one = asyncio.create_task(sets.do(1))
+    await asyncio.sleep(0.01)
+    assert (await sets.do(2), await one) == (2, 1)
+    assert taken == [[0], [1, 2]]
+    await sets.close()
+    await threads.close()
+
+
 async def test_calls_that_wait_for_a_thread_are_bounded_in_number_and_in_time() -> None:
     threads, go = Threads("test", size=1, queue_max=1, seconds=0.2), threading.Event()
     done: list[str] = []
