@@ -15,6 +15,7 @@ from payments.context import Context
 from payments.provider import ProviderUnavailable
 from payments.reconcile import reconcile
 from persistence import feed, sales
+from persistence.database import reading
 from persistence.drift import Report
 from persistence.reconcile import CannotCompare
 from persistence.refusals import Refusal
@@ -71,7 +72,7 @@ def list_changes(ctx: Context, after: str, limit: int) -> ChangesPage:
     """The orders feed behind the cursor ``after``."""
     if not (after.isascii() and after.isdigit() and len(after) <= 18):
         raise invalid([("after", "is no cursor that an answer gave")])
-    with ctx.db.connect() as conn:
+    with reading(ctx.db) as conn:
         changes = feed.read(conn, int(after), limit)
     return ChangesPage(changes, changes[-1].cursor if changes else after)
 

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from api.services import Services
 from api.wire import JSON, Answer
 from engine.cluster import AsyncCluster
+from persistence.database import reading
 from persistence.migrate import NewerSchema, pending
 
 AWAY: Final = "away"
@@ -69,7 +70,7 @@ async def _check_redis(services: Services) -> str:
 
 
 def _check_postgres(services: Services) -> str:
-    with services.db.connect() as conn:
+    with reading(services.db) as conn:
         conn.execute(text("SELECT 1"))
     if not services.migrated:
         try:

@@ -13,6 +13,7 @@ from payments.once import Asked
 from payments.provider import Declined, Intent, ProviderRefused, ProviderUnavailable
 from payments.records import Attempt, AttemptResult, NewAttempt, OrderRecord
 from payments.settle import Applied, Effect, apply_intent
+from persistence.database import reading
 from persistence.refusals import Refusal
 
 _FIELDS = {"payment_method": "payment_method_id", "customer": "payment_customer_id"}
@@ -54,7 +55,7 @@ def create_intent(ctx: Context, order_id: str) -> Tried:
     """Make the order's intent by its latest attempt to, or find the one that this attempt made. Raises
     ``ProviderUnavailable``; then the same again is safe.
     """
-    with ctx.db.connect() as conn:
+    with reading(ctx.db) as conn:
         order, tries = records.read(conn, order_id), records.read_attempts(conn, order_id)
     attempt = next((each for each in reversed(tries) if each.creates), None)
     if order is None or attempt is None or order.intent_id is not None:
@@ -85,7 +86,7 @@ def find_intent(ctx: Context, order_id: str) -> Tried:
     Stripe refuses a key that comes with other parameters than before, so the try's key without its card either
     finds that it was used, or makes an intent that wants a card.
     """
-    with ctx.db.connect() as conn:
+    with reading(ctx.db) as conn:
         order, tries = records.read(conn, order_id), records.read_attempts(conn, order_id)
     attempt = next((each for each in reversed(tries) if each.creates), None)
     if order is None or attempt is None or "payment_method" not in attempt.parameters:

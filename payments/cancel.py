@@ -13,6 +13,7 @@ from payments.records import OrderRecord
 from payments.settle import Applied, end_order
 from payments.trail import itself, of_order
 from persistence import orders
+from persistence.database import reading
 from persistence.refusals import Refusal
 
 _TRIES = 3
@@ -35,7 +36,7 @@ def cancel_order(ctx: Context, order_id: str) -> Answer:
         applied = _carry_out(ctx, order_id)
         if applied is not None and ctx.drain(order.sale_id, applied.position):
             break
-    with ctx.db.connect() as conn:
+    with reading(ctx.db) as conn:
         shown = orders.read_order(conn, order_id)
     assert shown is not None
     if shown.status == "refunded" or (shown.status == "paid" and shown.payment.status == "succeeded"):
@@ -66,7 +67,7 @@ def _begin(ctx: Context, order_id: str) -> OrderRecord:
 
 def _carry_out(ctx: Context, order_id: str) -> Applied | None:
     """None where the way has only become clear: again."""
-    with ctx.db.connect() as conn:
+    with reading(ctx.db) as conn:
         order = records.read(conn, order_id)
     if order is None or order.due not in ("cancel", "release"):
         return None

@@ -24,6 +24,7 @@ from payments.records import Attempt, NewAttempt, OrderRecord
 from payments.settle import Effect
 from payments.trail import of_order
 from persistence import feed, orders
+from persistence.database import reading
 from persistence.orders import NewOrder
 from persistence.rebuild import epoch_of
 from persistence.refusals import Refusal
@@ -168,7 +169,7 @@ def _restoring() -> Refusal:
 def _no_hold(ctx: Context, sale_id: str, token: str, outcome: Outcome, epoch: int) -> Refusal:
     """Redis does not have the hold: what Postgres knows of it."""
     hold_id = ids.hold_id(sale_id, token)
-    with ctx.db.connect() as conn:
+    with reading(ctx.db) as conn:
         sale = conn.execute(select(sales.c.retired_at).where(sales.c.id == sale_id)).one_or_none()
         hold = conn.execute(
             select(holds.c.status, (holds.c.expires_at <= func.now()).label("over")).where(holds.c.id == hold_id)
@@ -242,7 +243,7 @@ def _pay_at_once(ctx: Context, order: OrderRecord, tries: list[Attempt], asked: 
         if tried.applied.effect is Effect.SETTLED:
             ctx.drain(order.sale_id, tried.applied.position)
         if tried.declined or tried.refused:
-            with ctx.db.connect() as conn:
+            with reading(ctx.db) as conn:
                 first = records.read_attempts(conn, order.id)[0]
     raise_outcome(order.id, first)
     return tried.applied.answer if tried else None

@@ -7,7 +7,7 @@ from concurrent.futures import Executor, wait
 from typing import Final
 
 import structlog
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, update
 
 from engine import commands
 from engine.command import run
@@ -21,6 +21,8 @@ from payments.records import OrderRecord
 from payments.sets import as_they_end
 from payments.settle import Applied, Effect, Shown, apply_intent, apply_intents, end_mismatched, end_order
 from payments.trail import itself, of_order, of_orders
+from persistence.database import reading
+from persistence.statement import Statement
 from persistence.tables import payments
 
 BACKOFF_MAX_SECONDS: Final = 300
@@ -62,21 +64,14 @@ def _record_captures(ctx: Context, ended: Sequence[tuple[OrderRecord, Intent | E
 
 
 def _lease(conn: Connection, limit: int, seconds: float) -> list[str]:
-    row = payments.c
-    ready = (
-        select(row.order_id)
-        .where(row.due.is_not(None), row.due_at <= func.now())
-        .order_by(row.due_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    leased = (
-        update(payments)
-        .where(row.order_id.in_(ready))
-        .values(due_at=records.in_seconds(seconds), tries=row.tries + 1)
-        .returning(row.order_id)
-    )
-    return list(conn.scalars(leased))
+    return list(_LEASE.on(conn, {"limit": limit, "seconds": seconds}).scalars())
+
+
+_LEASE: Final = Statement(
+    "UPDATE payments SET due_at = now() + :seconds * interval '1 second', tries = tries + 1 WHERE order_id IN ("
+    "SELECT order_id FROM payments WHERE due IS NOT NULL AND due_at <= now()"
+    " ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED) RETURNING order_id"
+)
 
 
 def _id_of(order: OrderRecord) -> str:
@@ -86,7 +81,7 @@ def _id_of(order: OrderRecord) -> str:
 @of_order("order.due", itself)
 def work(ctx: Context, order_id: str) -> bool:
     """Do what one order owes; whether it is done. What cannot be done now stays due, later and later."""
-    with ctx.db.connect() as conn:
+    with reading(ctx.db) as conn:
         order = records.read(conn, order_id)
     if order is None or order.due is None:
         return True
@@ -157,7 +152,7 @@ def _capture_at_provider(ctx: Context, order: OrderRecord) -> Intent:
 
 def _find(ctx: Context, order: OrderRecord) -> Applied | None:
     """Find the intent that an order had, by the try that made it."""
-    with ctx.db.connect() as conn:
+    with reading(ctx.db) as conn:
         if not records.read_attempts(conn, order.id):
             raise NotYet("Postgres forgot this order's intent: `flashsale reconcile --apply` finds it")
     return create_intent(ctx, order.id).applied
@@ -193,7 +188,7 @@ def cancel(ctx: Context, order: OrderRecord) -> Applied | None:
 
 
 def _may_have_intent(ctx: Context, order_id: str) -> bool:
-    with ctx.db.connect() as conn:
+    with reading(ctx.db) as conn:
         tries = records.read_attempts(conn, order_id)
     return any(each.creates and each.outcome is None for each in tries)
 
@@ -229,7 +224,7 @@ def _void(ctx: Context, order: OrderRecord) -> Applied | None:
 
 def _take_back(ctx: Context, order: OrderRecord) -> None:
     """Redis sold what Postgres refused: there it comes back. The order has ended for good, so nobody can pay for it."""
-    with ctx.db.connect() as conn:
+    with reading(ctx.db) as conn:
         products = records.products(conn, [order.id])
     answer = run(ctx.redis, commands.cancel(order.sale_id, order.token, products, "released"))
     if answer.outcome in (Outcome.FENCED, Outcome.NO_SALE):

@@ -9,6 +9,7 @@ from engine import ids
 from payments import records
 from payments.context import Context
 from payments.records import OrderRecord
+from persistence.database import reading
 
 ID_LENGTH_MAX: Final = 255
 """Of the provider's ids; a longer one is none, and might not fit into an index."""
@@ -77,7 +78,7 @@ def status_of(event: Event) -> str:
 
 def find_orders(ctx: Context, events: Sequence[Event]) -> dict[str, OrderRecord]:
     """Event id -> its order: by the intent that our record has, else by the id that we gave the intent."""
-    with ctx.db.connect() as conn:
+    with reading(ctx.db) as conn:
         by_intent = records.read_by_intents(conn, {each.intent_id for each in events if each.intent_id})
         named = {each.id: named_order(each) for each in events if each.intent_id not in by_intent}
         by_id = (

@@ -33,6 +33,7 @@ from payments.sets import as_they_end
 from payments.settle import Effect, apply_intent
 from payments.trail import of_order
 from persistence import feed
+from persistence.database import reading
 from persistence.tables import disputes, orders
 from persistence.tables import refunds as refund_rows
 
@@ -48,7 +49,7 @@ def _refund(ctx: Context, event: Event) -> Outcome:
     refund_id = event.shown.get("id")
     if not is_provider_id(refund_id):
         return Parked("the event names no refund")
-    with ctx.db.connect() as conn:
+    with reading(ctx.db) as conn:
         known = conn.scalar(select(refund_rows.c.status).where(refund_rows.c.provider_id == refund_id))
     if known is not None and known == status_of(event):
         return Done("known")
@@ -78,13 +79,13 @@ def take_refunds(ctx: Context, order: OrderRecord, found: list[ProviderRefund]) 
         applied = apply_intent(ctx, order.id, ctx.provider.retrieve_intent(order.intent_id))
         if applied.effect is Effect.LATER:
             return Later(applied.reason)
-    with ctx.db.connect() as conn:
+    with reading(ctx.db) as conn:
         fresh = records.read(conn, order.id)
     if fresh is None or fresh.captured == 0:
         return Done("an authorisation ended")
     for made in found:
         ours = made.metadata.get("refund_id")
-        with ctx.db.connect() as conn:
+        with reading(ctx.db) as conn:
             query = select(refund_rows.c.id).where(
                 refund_rows.c.order_id == order.id,
                 (refund_rows.c.id == ours) | (refund_rows.c.provider_id == made.id),

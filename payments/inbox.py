@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import stripe
 import structlog
-from sqlalchemy import Connection, case, func, select, update
+from sqlalchemy import Connection, case, func, update
 from sqlalchemy.exc import DataError, IntegrityError
 
 from payments import records
@@ -198,24 +198,15 @@ def handle_once(ctx: Context, limit: int, pool: Executor) -> int:
 
 
 def _lease(conn: Connection, limit: int, seconds: float) -> list[Event]:
-    row = webhook_events.c
-    ready = (
-        select(row.id)
-        .where(row.due_at <= func.now(), row.status.in_(("stored", "pending_order")))
-        .order_by(row.due_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    leased = (
-        update(webhook_events)
-        .where(row.id.in_(ready))
-        .values(due_at=records.in_seconds(seconds), tries=row.tries + 1)
-        .returning(row.id, row.type, row.intent_id, row.payload, row.tries)
-    )
-    return [
-        Event(each.id, each.type, each.intent_id, each.payload["data"]["object"], each.tries)
-        for each in conn.execute(leased)
-    ]
+    return [Event(*each) for each in _LEASE.on(conn, {"limit": limit, "seconds": seconds})]
+
+
+_LEASE: Final = Statement(
+    "UPDATE webhook_events SET due_at = now() + :seconds * interval '1 second', tries = tries + 1 WHERE id IN ("
+    "SELECT id FROM webhook_events WHERE due_at <= now() AND status IN ('stored', 'pending_order')"
+    " ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED)"
+    " RETURNING id, type, intent_id, payload -> 'data' -> 'object', tries"
+)
 
 
 def _outcome(event: Event, ended: Outcome | Exception) -> Outcome:
@@ -231,27 +222,39 @@ def _outcome(event: Event, ended: Outcome | Exception) -> Outcome:
 
 def _mark(ctx: Context, ended: Ended) -> None:
     """After the effect, never before."""
-    alike: dict[Outcome, list[str]] = {}
+    done: dict[str, str] = {}
+    others: dict[Later | PendingOrder | Parked, list[str]] = {}
     for event, result in ended:
         outcome = _outcome(event, result)
-        alike.setdefault(outcome, []).append(event.id)
+        if isinstance(outcome, Done):
+            done[event.id] = outcome.reason
+            continue
+        others.setdefault(outcome, []).append(event.id)
         if isinstance(outcome, Parked):
             log.warning("event_parked", event_id=event.id, type=event.type, reason=outcome.reason)
     row = webhook_events.c
     with ctx.db.begin() as conn:
-        for outcome, event_ids in alike.items():
+        if done:
+            _MARK_DONE.on(conn, {"ids": list(done), "reasons": list(done.values())})
+        for outcome, event_ids in others.items():
             wanted = update(webhook_events).where(row.id == records.any_of(event_ids), row.handled_at.is_(None))
             conn.execute(wanted.values(reason=outcome.reason[:500] or None, **_columns(outcome)))
 
 
-def _columns(outcome: Outcome) -> dict[str, Any]:
+_MARK_DONE: Final = Statement(
+    "UPDATE webhook_events e SET status = 'handled', handled_at = now(), due_at = NULL,"
+    " reason = nullif(left(done.reason, 500), '')"
+    " FROM unnest(CAST(:ids AS text[]), CAST(:reasons AS text[])) AS done (id, reason)"
+    " WHERE e.id = done.id AND e.handled_at IS NULL"
+)
+
+
+def _columns(outcome: Later | PendingOrder | Parked) -> dict[str, Any]:
     row = webhook_events.c
     again = func.now() + func.least(
         func.power(2, func.least(row.tries, 12) - 1), BACKOFF_MAX_SECONDS
     ) * records.seconds(1)
     match outcome:
-        case Done():
-            return {"status": "handled", "handled_at": func.now(), "due_at": None}
         case Parked():
             return {"status": "parked", "due_at": None}
         case Later():

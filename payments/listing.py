@@ -6,6 +6,7 @@ import msgspec
 from sqlalchemy import Engine, select
 
 from engine.shapes import Money, rfc3339
+from persistence.database import reading
 from persistence.tables import disputes, webhook_events
 
 Open = Literal["stored", "pending_order", "parked"]
@@ -43,7 +44,7 @@ def list_disputes(db: Engine) -> list[Dispute]:
     query = select(
         row.id, row.order_id, row.intent_id, row.amount, row.currency, row.reason, row.status, row.created_at
     ).order_by(row.created_at.desc(), row.id)
-    with db.connect() as conn:
+    with reading(db) as conn:
         return [
             Dispute(
                 id=found.id,
@@ -66,7 +67,7 @@ def list_events(db: Engine, status: Open | None = None) -> list[StoredEvent]:
         .where(row.handled_at.is_(None), row.status.in_(OPEN if status is None else (status,)))
         .order_by(row.received_at, row.id)
     )
-    with db.connect() as conn:
+    with reading(db) as conn:
         return [
             StoredEvent(
                 id=found.id,

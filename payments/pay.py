@@ -12,6 +12,7 @@ from payments.provider import ProviderUnavailable
 from payments.records import Attempt, NewAttempt, OrderRecord
 from payments.settle import Effect
 from payments.trail import itself, of_order
+from persistence.database import reading
 from persistence.refusals import Refusal
 
 
@@ -105,7 +106,7 @@ def _try(ctx: Context, order: OrderRecord, attempt: Attempt) -> None:
     if tried.applied.effect is Effect.SETTLED:
         ctx.drain(order.sale_id, tried.applied.position)
     if tried.declined is not None:
-        with ctx.db.connect() as conn:
+        with reading(ctx.db) as conn:
             done = next(each for each in records.read_attempts(conn, order.id) if each.number == attempt.number)
         raise_outcome(order.id, done)
     if tried.refused is not None:
@@ -116,7 +117,7 @@ def _try(ctx: Context, order: OrderRecord, attempt: Attempt) -> None:
 
 
 def _read(ctx: Context, order_id: str) -> OrderRecord:
-    with ctx.db.connect() as conn:
+    with reading(ctx.db) as conn:
         order = records.read(conn, order_id)
     assert order is not None
     return order

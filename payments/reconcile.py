@@ -19,6 +19,7 @@ from payments.hints import give_back_stray
 from payments.provider import Intent, ProviderRefused
 from payments.settle import Effect, apply_intent
 from persistence import reconcile as stores
+from persistence.database import reading
 from persistence.drift import Drift, Report
 from persistence.reconcile import Repaired
 from persistence.tables import attempts, orders, payments, refunds, sales, webhook_events
@@ -62,7 +63,7 @@ def apply(ctx: Context, sale_id: str) -> Repaired:
 
 def stripe_drift(ctx: Context, sale_id: str) -> list[Drift]:
     """What is wrong between the provider and Postgres. What is merely on its way is looked at twice and left out."""
-    with ctx.db.connect() as conn:
+    with reading(ctx.db) as conn:
         first_order = select(func.min(orders.c.created_at)).where(orders.c.sale_id == sale_id).scalar_subquery()
         # Before its first order there may be one that a restored Postgres has forgotten.
         since = conn.scalar(select(func.least(first_order, sales.c.created_at)).where(sales.c.id == sale_id))
@@ -79,7 +80,7 @@ def stripe_drift(ctx: Context, sale_id: str) -> list[Drift]:
         return []
     time.sleep(SETTLE_SECONDS)
     ctx.drain(sale_id, run(ctx.redis, commands.show(sale_id, [])).position)
-    with ctx.db.connect() as conn:
+    with reading(ctx.db) as conn:
         again = {claim.order_id: claim for claim in _read_claims(conn, sale_id)}
     ids = {intent.id for _, intent in suspects if intent}
     fresh = [ctx.provider.retrieve_intent(intent_id, with_charge=True) for intent_id in sorted(ids)]
@@ -187,7 +188,7 @@ def _repair_intent(ctx: Context, intent_id: str) -> None:
 
 
 def _repair_order(ctx: Context, order_id: str) -> None:
-    with ctx.db.connect() as conn:
+    with reading(ctx.db) as conn:
         order = records.read(conn, order_id)
     if order is None:
         return

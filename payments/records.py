@@ -17,14 +17,13 @@ from sqlalchemy import (
     cast,
     func,
     literal,
-    select,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from engine import ids
 from persistence.statement import Statement
-from persistence.tables import attempts, order_lines, orders, payments
+from persistence.tables import attempts, orders, payments
 
 FOR_GOOD: Final = frozenset({"refused", "lapsed", "late"})
 """Reasons why an order ended after which its hold is never touched again."""
@@ -125,9 +124,10 @@ _READ_BY_INTENTS: Final = Statement(f"{_ORDERS} WHERE p.intent_id = ANY(CAST(:id
 
 def products(conn: Connection, order_ids: Collection[str]) -> list[str]:
     """What these orders are about, each product once."""
-    return list(
-        conn.scalars(select(order_lines.c.product_id).distinct().where(order_lines.c.order_id == any_of(order_ids)))
-    )
+    return list(_PRODUCTS.on(conn, {"ids": list(order_ids)}).scalars())
+
+
+_PRODUCTS: Final = Statement("SELECT DISTINCT product_id FROM order_lines WHERE order_id = ANY(CAST(:ids AS text[]))")
 
 
 def any_of(values: Collection[str]) -> Any:

@@ -20,6 +20,7 @@ from payments.provider import ProviderRefused, ProviderUnavailable
 from payments.records import OrderRecord
 from payments.refunds import GIVEN, promised, put_off, show, work
 from payments.trail import itself, of_order
+from persistence.database import reading
 from persistence.refusals import Refusal
 from persistence.tables import order_lines, refunds
 
@@ -70,7 +71,7 @@ def create_refund(ctx: Context, order_id: str, request: RefundRequest, key: str 
         put_off(ctx, refund_id, str(error))
     except ProviderRefused as refused:
         raise _refused(ctx, order_id, refund_id, refused.message, refused.code) from None
-    with ctx.db.connect() as conn:
+    with reading(ctx.db) as conn:
         shown = shapes.encode(show(conn, refund_id))
     return once.answer(201, shown)
 
@@ -167,7 +168,7 @@ def _exceeds(conn: Connection, order: OrderRecord, amount: int | None, detail: s
 
 
 def _refused(ctx: Context, order_id: str, refund_id: str, message: str, code: str) -> Refusal:
-    with ctx.db.connect() as conn:
+    with reading(ctx.db) as conn:
         order = records.read(conn, order_id)
         assert order is not None
         amount = conn.scalar(select(refunds.c.amount).where(refunds.c.id == refund_id))

@@ -25,6 +25,7 @@ from payments.records import OrderRecord
 from payments.settle import void_refund_id
 from payments.trail import of_order
 from persistence import feed
+from persistence.database import reading
 from persistence.tables import orders, refunds, sales
 
 BACKOFF_MAX_SECONDS: Final = 300
@@ -87,7 +88,7 @@ def work(ctx: Context, refund_id: str) -> Position | None:
     """Take a refund from where it is to its end: the provider first, then the units. Where its units' event stands.
     Raises ``ProviderError`` and ``RedisError``; the refund then stays due.
     """
-    with ctx.db.connect() as conn:
+    with reading(ctx.db) as conn:
         row = conn.execute(select(refunds).where(refunds.c.id == refund_id)).one()
         order = records.read(conn, row.order_id)
     assert order is not None
@@ -167,7 +168,7 @@ def _restock(ctx: Context, order: OrderRecord, refund_id: str, lines: list[Any])
         case Outcome.RESTOCKED | Outcome.REPLAYED:
             return answer.position
         case Outcome.NO_HOLD | Outcome.NO_SALE | Outcome.FENCED:
-            with ctx.db.connect() as conn:
+            with reading(ctx.db) as conn:
                 retired = conn.scalar(select(sales.c.retired_at).where(sales.c.id == order.sale_id))
             if retired is None:
                 raise RedisError(f"the sale cannot take units back now: {answer.outcome}")

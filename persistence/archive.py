@@ -7,6 +7,7 @@ from sqlalchemy import Engine, Row, func, select
 from engine import ids, shapes
 from engine.records import HoldRecord, Line, ProductState, SaleState
 from persistence import tables
+from persistence.database import reading
 
 
 class Standing(NamedTuple):
@@ -28,7 +29,7 @@ _product = tables.products.c
 
 
 def read_sale(db: Engine, sale_id: str) -> Standing | None:
-    with db.connect() as conn:
+    with reading(db) as conn:
         row = conn.execute(select(tables.sales).where(_sale.id == sale_id)).one_or_none()
     return None if row is None else _standing(row)
 
@@ -42,14 +43,14 @@ def read_product(db: Engine, product_id: str) -> OldProduct | None:
         .order_by(_sale.created_at.desc())
         .limit(1)
     )
-    with db.connect() as conn:
+    with reading(db) as conn:
         row = conn.execute(query).one_or_none()
     return None if row is None else _old_product(row)
 
 
 def read_products(db: Engine, sale_id: str) -> list[ProductState]:
     """A sale's products, in the order of their ids."""
-    with db.connect() as conn:
+    with reading(db) as conn:
         rows = conn.execute(select(tables.products).where(_product.sale_id == sale_id)).all()
     return sorted((product_state(row) for row in rows), key=lambda state: state.id)
 
@@ -57,7 +58,7 @@ def read_products(db: Engine, sale_id: str) -> list[ProductState]:
 def read_hold(db: Engine, sale_id: str, token: str) -> tuple[HoldRecord, int] | None:
     """A hold's record as of its last drained event, and Postgres's time in milliseconds."""
     hold = tables.holds
-    with db.connect() as conn:
+    with reading(db) as conn:
         row = conn.execute(
             select(hold, func.now().label("now")).where(hold.c.id == ids.hold_id(sale_id, token))
         ).one_or_none()

@@ -14,6 +14,7 @@ from engine import ids, keys
 from engine.command import Client
 from engine.events import Event
 from engine.records import HoldRecord, ProductState, unpack
+from persistence.database import reading
 from persistence.drift import Drift, Finding, MendCounter, MendCustomer, MendDeadline, Promise
 from persistence.snapshot import COUNTED, Snapshot, Tail
 
@@ -126,7 +127,7 @@ class Comparison:
         """What Postgres says of holds whose units are not taken there."""
         if not tokens:
             return {}
-        with self._db.connect() as conn:
+        with reading(self._db) as conn:
             rows = conn.execute(
                 text("SELECT id, status FROM holds WHERE id = ANY(:ids)"),
                 {"ids": [ids.hold_id(self._sale_id, token) for token in tokens]},

@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, insert, select, text, update
 
 from engine.shapes import rfc3339
+from persistence.database import reading
 from persistence.secret import ids_secret
 from persistence.tables import attempts, audit, holds, orders, payments, webhook_events
 
@@ -92,7 +93,7 @@ _ORDERS = text("""
 
 def read(db: Engine, customer_id: str) -> Kept:
     """What is kept of a customer under their own name."""
-    with db.connect() as conn:
+    with reading(db) as conn:
         return Kept(customer_id, pseudonym(ids_secret(db), customer_id), _read(conn, [customer_id]))
 
 
@@ -101,7 +102,7 @@ def erase(db: Engine, customer_id: str) -> Kept:
     off is gone on with by the same again. So is what came later, such as a payment event of an order erased before.
     """
     name = pseudonym(ids_secret(db), customer_id)
-    with db.connect() as conn:
+    with reading(db) as conn:
         found = _read(conn, [customer_id, name])
     for sale in found:
         if not sale.waits_for:

@@ -8,9 +8,9 @@ mark, Redis lost data, and nothing is written (``Astray``).
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy import Connection, Engine, insert
 from sqlalchemy.exc import DataError, IntegrityError
 
 from engine import commands, keys, tracing
@@ -19,6 +19,7 @@ from engine.events import Event, Kind, UnreadableEvent, read_event
 from engine.records import Position
 from persistence import tables, writes
 from persistence.projection import Projection, products_of
+from persistence.statement import Statement
 
 ENTRIES_MAX = 400
 """Entries that one transaction reads at most."""
@@ -110,10 +111,13 @@ def _bring(conn: Connection, redis: Client, sale_id: str, cursor: tuple[Position
 
 
 def _lock_cursor(conn: Connection, sale_id: str, wait: bool) -> tuple[Position, str] | None:
-    c = tables.cursors.c
-    query = select(c.epoch, c.seq, c.mark).where(c.sale_id == sale_id).with_for_update(skip_locked=not wait)
-    row = conn.execute(query).one_or_none()
+    statement = _LOCK_CURSOR if wait else _TRY_CURSOR
+    row = statement.on(conn, {"sale": sale_id}).one_or_none()
     return (Position(row.epoch, row.seq), row.mark) if row else None
+
+
+_LOCK_CURSOR: Final = Statement("SELECT epoch, seq, mark FROM cursors WHERE sale_id = :sale FOR UPDATE")
+_TRY_CURSOR: Final = Statement(f"{_LOCK_CURSOR.sql} SKIP LOCKED")
 
 
 def read_on(redis: Client, sale_id: str, cursor: Position, mark: str, entries: int) -> Sequence[Any]:

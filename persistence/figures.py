@@ -47,7 +47,7 @@ class Figures(msgspec.Struct, frozen=True):
 
 def read(db: Engine) -> Figures:
     """Raises what SQLAlchemy raises, soon where Postgres is slow."""
-    with db.connect() as conn:
+    with db.begin() as conn:
         conn.execute(text(f"SET LOCAL statement_timeout = {STATEMENT_MS}"))
         return Figures(
             orders_refused=_count(conn, orders, orders.c.ended_because == "refused"),

@@ -10,6 +10,7 @@ from engine import commands, keys
 from engine.command import Client, run
 from engine.records import Position
 from persistence import answers
+from persistence.database import reading
 from persistence.tables import claims, cursors, sales
 
 RETIRE_AFTER_HOURS = 24
@@ -33,7 +34,7 @@ def republish(db: Engine, redis: Client) -> int:
     """Bring Redis's list of products back to Postgres's claims; how many entries were wrong. Quick where none is."""
     # Redis first: what it has was claimed before, so an entry that Postgres does not have is stale.
     found = published(redis)
-    with db.connect() as conn:
+    with reading(db) as conn:
         wrong = _wrong(found, _claims(conn))
     if not wrong:
         return 0
@@ -63,7 +64,7 @@ def retire(db: Engine, redis: Client, sale_id: str | None = None) -> list[str]:
     """Take sales that ended 24 h ago (or this one of them) out of Redis, if nothing is live or owed and all is
     drained; their ids. From then on they are read from Postgres.
     """
-    with db.connect() as conn:
+    with reading(db) as conn:
         over = [row.id for row in conn.execute(_OVER, {"sale": sale_id, "hours": RETIRE_AFTER_HOURS})]
     return [each for each in over if _retire(db, redis, each)]
 

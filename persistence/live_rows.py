@@ -81,7 +81,7 @@ def read(db: Engine, redis: Client, grace_seconds: int) -> Rows:
     broken: dict[Promise, int] = {}
     with suppress(RedisError):
         broken = promises.read(db, redis, now_seconds=time.time(), grace_seconds=grace_seconds)
-    with db.connect() as conn:
+    with db.begin() as conn:
         conn.execute(text(f"SET LOCAL statement_timeout = {figures.STATEMENT_MS}"))
         return Rows(
             figures=found,
@@ -93,7 +93,7 @@ def read(db: Engine, redis: Client, grace_seconds: int) -> Rows:
 
 def with_cursors_of_now(db: Engine, rows: Rows) -> Rows:
     """The same with new cursors: one short query, for who looks often. How far the drain is must not be old."""
-    with db.connect() as conn:
+    with db.begin() as conn:
         conn.execute(text(f"SET LOCAL statement_timeout = {figures.STATEMENT_MS}"))
         now = figures.read_cursors(conn)
     return msgspec.structs.replace(rows, figures=msgspec.structs.replace(rows.figures, cursors=now))

@@ -8,13 +8,14 @@ from engine import commands, keys, shapes
 from engine.command import Client, run
 from engine.records import Position, SaleState
 from persistence.archive import product_state
+from persistence.database import reading
 from persistence.refusals import Refusal
 from persistence.tables import cursors, products, sales
 
 
 def list_sales(db: Engine, redis: Client) -> list[shapes.Sale]:
     """Every sale, the newest first."""
-    with db.connect() as conn:
+    with reading(db) as conn:
         rows = conn.execute(_query().order_by(sales.c.created_at.desc(), sales.c.id)).all()
     return [_show(db, redis, row) for row in rows]
 
@@ -23,7 +24,7 @@ def show_sale(db: Engine, redis: Client, sale_id: str) -> shapes.Sale:
     """One sale. Raises ``Refusal``: ``sale_not_found``. A sale that Redis does not have reads as Postgres has it:
     ``ended`` where it was retired, else ``fenced``, for it answers nothing until it is rebuilt.
     """
-    with db.connect() as conn:
+    with reading(db) as conn:
         row = conn.execute(_query().where(sales.c.id == sale_id)).one_or_none()
     if row is None:
         raise Refusal("sale_not_found", f"There is no sale {sale_id[:64]!r}.")
@@ -31,7 +32,7 @@ def show_sale(db: Engine, redis: Client, sale_id: str) -> shapes.Sale:
 
 
 def is_retired(db: Engine, sale_id: str) -> bool:
-    with db.connect() as conn:
+    with reading(db) as conn:
         return conn.scalar(select(sales.c.retired_at).where(sales.c.id == sale_id)) is not None
 
 
@@ -60,7 +61,7 @@ def lag_seconds(redis: Client, sale_id: str, cursor: Position, shown: commands.S
 
 
 def _show_from_postgres(db: Engine, row: Row[Any], cursor: Position) -> shapes.Sale:
-    with db.connect() as conn:
+    with reading(db) as conn:
         found = conn.execute(select(products).where(products.c.sale_id == row.id).order_by(products.c.id)).all()
         now_ms = shapes.to_ms(conn.execute(select(func.now())).scalar_one())
     state = SaleState(

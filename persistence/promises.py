@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, Row, text
 
 from engine import keys
 from engine.command import Client
+from persistence.database import reading
 from persistence.drift import Promise
 
 PROMISES: Final[tuple[Promise, ...]] = get_args(Promise)
@@ -63,7 +64,7 @@ def read(db: Engine, redis: Client, *, now_seconds: float, grace_seconds: int) -
     ``no_stranded_stock``, products and orders for ``once``. ``grace_seconds``: how long a silent payment provider may
     delay a release. Raises what SQLAlchemy and Redis raise.
     """
-    with db.connect() as conn:
+    with reading(db) as conn:
         stored = _read_stored(conn)
     oversold, stranded = _read_redis(redis, stored.products, now_seconds - LATE_SECONDS, grace_seconds)
     return {

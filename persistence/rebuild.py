@@ -23,6 +23,7 @@ from engine.records import HoldRecord, Line, Position
 from engine.shapes import to_ms
 from persistence import tables
 from persistence.archive import hold_record
+from persistence.database import reading
 from persistence.drain import Astray, drain_once, read_on
 
 T = TypeVar("T")
@@ -96,7 +97,7 @@ def epoch_of(db: Engine, redis: Client, sale_id: str) -> int | None:
     before it says that there is none: the fence may not have looked yet. 1 for a sale that Postgres does not know.
     """
     c = tables.cursors.c
-    with db.connect() as conn:
+    with reading(db) as conn:
         row = conn.execute(select(c.epoch, c.seq, c.mark).where(c.sale_id == sale_id)).one_or_none()
     if row is None:
         return 1
@@ -185,7 +186,7 @@ def restore_orders(db: Engine, redis: Client, sale_id: str) -> int:
     """Orders whose hold Redis lost, written too late for the rebuild to see them: each gets its hold again, as by a
     rebuild, so that it can be paid and will end. How many. A sale that was never rebuilt has none.
     """
-    with db.connect() as conn:
+    with reading(db) as conn:
         if not _without_hold(conn, redis, sale_id):
             return 0
     with db.begin() as conn:

@@ -13,6 +13,7 @@ from engine.command import Client, Command, run
 from engine.outcomes import Outcome
 from engine.records import Position
 from persistence import housekeeping, overview
+from persistence.database import reading
 from persistence.drain import Astray, NotDrained, drain_to
 from persistence.housekeeping import republish, retire
 from persistence.overview import list_sales, show_sale
@@ -163,7 +164,7 @@ def adjust_stock(
     ``product_not_found``, ``stock_below_committed``, ``sale_unavailable``, ``unavailable``.
     """
     _check_adjustment(delta, reason)
-    with db.connect() as conn:
+    with reading(db) as conn:
         sale_id = conn.scalar(select(claims.c.sale_id).where(claims.c.product_id == product_id))
     if sale_id is None:
         raise Refusal("product_not_found", f"There is no product {product_id[:64]!r} in a sale.")

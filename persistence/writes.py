@@ -4,7 +4,7 @@ transaction.
 
 from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, text
@@ -15,6 +15,7 @@ from engine.records import Line, Position
 from engine.shapes import rfc3339_ms
 from persistence import feed, orders
 from persistence.projection import Counters, Movement, Projection
+from persistence.statement import Statement
 
 
 def json_text(value: Any) -> str:
@@ -22,29 +23,33 @@ def json_text(value: Any) -> str:
 
 
 def move_cursor(conn: Connection, sale_id: str, position: Position, mark: str) -> None:
-    conn.execute(
-        text("UPDATE cursors SET epoch = :epoch, seq = :seq, mark = :mark, drained_at = now() WHERE sale_id = :sale"),
-        {"sale": sale_id, "epoch": position.epoch, "seq": position.seq, "mark": mark},
-    )
+    _MOVE_CURSOR.on(conn, {"sale": sale_id, "epoch": position.epoch, "seq": position.seq, "mark": mark})
+
+
+_MOVE_CURSOR: Final = Statement(
+    "UPDATE cursors SET epoch = :epoch, seq = :seq, mark = :mark, drained_at = now() WHERE sale_id = :sale"
+)
 
 
 def read_counters(conn: Connection, sale_id: str, products: Iterable[str]) -> dict[str, Counters]:
-    rows = conn.execute(
-        text("SELECT id, total, held, sold FROM products WHERE sale_id = :sale AND id = ANY(:ids)"),
-        {"sale": sale_id, "ids": list(products)},
-    )
+    rows = _READ_COUNTERS.on(conn, {"sale": sale_id, "ids": list(products)})
     return {row.id: Counters(row.total, row.held, row.sold) for row in rows}
+
+
+_READ_COUNTERS: Final = Statement(
+    "SELECT id, total, held, sold FROM products WHERE sale_id = :sale AND id = ANY(CAST(:ids AS text[]))"
+)
 
 
 def read_refused(conn: Connection, sale_id: str, tokens: Sequence[str]) -> set[str]:
     """Which of these holds the last guard refused."""
     if not tokens:
         return set()
-    rows = conn.execute(
-        text("SELECT id FROM holds WHERE id = ANY(:ids) AND refused"),
-        {"ids": [ids.hold_id(sale_id, token) for token in tokens]},
-    )
+    rows = _READ_REFUSED.on(conn, {"ids": [ids.hold_id(sale_id, token) for token in tokens]})
     return {row.id[-ids.TOKEN_LENGTH :] for row in rows}
+
+
+_READ_REFUSED: Final = Statement("SELECT id FROM holds WHERE id = ANY(CAST(:ids AS text[])) AND refused")
 
 
 def write_loaded(conn: Connection, sale_id: str, event: Event) -> None:
@@ -110,19 +115,20 @@ def write_counters(conn: Connection, sale_id: str, counters: dict[str, Counters]
     """The guard stands here once more: a row that would sell more than there is fails the whole transaction by its
     CHECK.
     """
-    conn.execute(
-        text("""UPDATE products p SET total = c.total, held = c.held, sold = c.sold
-                FROM unnest(cast(:ids AS text[]), cast(:totals AS bigint[]), cast(:held AS bigint[]),
-                            cast(:sold AS bigint[])) AS c (id, total, held, sold)
-                WHERE p.sale_id = :sale AND p.id = c.id"""),
-        {
-            "sale": sale_id,
-            "ids": list(counters),
-            "totals": [c.total for c in counters.values()],
-            "held": [c.held for c in counters.values()],
-            "sold": [c.sold for c in counters.values()],
-        },
-    )
+    columns = {
+        "ids": list(counters),
+        "totals": [c.total for c in counters.values()],
+        "held": [c.held for c in counters.values()],
+        "sold": [c.sold for c in counters.values()],
+    }
+    _WRITE_COUNTERS.on(conn, {"sale": sale_id} | columns)
+
+
+_WRITE_COUNTERS: Final = Statement(
+    "UPDATE products p SET total = c.total, held = c.held, sold = c.sold FROM unnest(CAST(:ids AS text[]),"
+    " CAST(:totals AS bigint[]), CAST(:held AS bigint[]), CAST(:sold AS bigint[])) AS c (id, total, held, sold)"
+    " WHERE p.sale_id = :sale AND p.id = c.id"
+)
 
 
 class _HoldRow(msgspec.Struct):
@@ -164,19 +170,21 @@ def write_holds(conn: Connection, sale_id: str, projection: Projection) -> None:
         )
         for token, (record, position) in projection.holds.items()
     ]
-    conn.execute(
-        text("""INSERT INTO holds (id, sale_id, customer_id, status, currency, total, lines, checkout,
-                                   created_at, expires_at, pay_by, epoch, seq, refused)
-                SELECT id, :sale, customer, status, currency, total, lines, checkout, to_timestamp(created / 1000.0),
-                       to_timestamp(expires / 1000.0), to_timestamp(pay_by / 1000.0), epoch, seq, refused
-                FROM json_to_recordset(cast(:rows AS json))
-                     AS h (id text, customer text, status text, currency text, total bigint, lines jsonb, checkout text,
-                           created bigint, expires bigint, pay_by bigint, epoch bigint, seq bigint, refused boolean)
-                ON CONFLICT (id) DO UPDATE SET status = excluded.status, lines = excluded.lines,
-                       checkout = excluded.checkout, pay_by = excluded.pay_by, epoch = excluded.epoch,
-                       seq = excluded.seq, refused = holds.refused OR excluded.refused"""),
-        {"sale": sale_id, "rows": json_text(rows)},
-    )
+    _WRITE_HOLDS.on(conn, {"sale": sale_id, "rows": json_text(rows)})
+
+
+_WRITE_HOLDS: Final = Statement(
+    "INSERT INTO holds (id, sale_id, customer_id, status, currency, total, lines, checkout, created_at, expires_at,"
+    " pay_by, epoch, seq, refused)"
+    " SELECT id, :sale, customer, status, currency, total, lines, checkout, to_timestamp(created / 1000.0),"
+    " to_timestamp(expires / 1000.0), to_timestamp(pay_by / 1000.0), epoch, seq, refused"
+    " FROM json_to_recordset(CAST(:rows AS json))"
+    " AS h (id text, customer text, status text, currency text, total bigint, lines jsonb, checkout text,"
+    " created bigint, expires bigint, pay_by bigint, epoch bigint, seq bigint, refused boolean)"
+    " ON CONFLICT (id) DO UPDATE SET status = excluded.status, lines = excluded.lines, checkout = excluded.checkout,"
+    " pay_by = excluded.pay_by, epoch = excluded.epoch, seq = excluded.seq,"
+    " refused = holds.refused OR excluded.refused"
+)
 
 
 def write_ledger(conn: Connection, sale_id: str, movements: Sequence[Movement]) -> None:
@@ -240,11 +248,10 @@ def _lock_orders(conn: Connection, sale_id: str, tokens: Collection[str]) -> set
     """
     if not tokens:
         return set()
-    rows = conn.execute(
-        text("SELECT id FROM orders WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"),
-        {"ids": _order_ids(sale_id, tokens)},
-    )
-    return {row.id for row in rows}
+    return {row.id for row in _LOCK_ORDERS.on(conn, {"ids": _order_ids(sale_id, tokens)})}
+
+
+_LOCK_ORDERS: Final = Statement("SELECT id FROM orders WHERE id = ANY(CAST(:ids AS text[])) ORDER BY id FOR UPDATE")
 
 
 def _order_ids(sale_id: str, tokens: Iterable[str]) -> list[str]:
@@ -257,20 +264,21 @@ def _pay_orders(conn: Connection, sale_id: str, tokens: Sequence[str]) -> list[s
     """
     if not tokens:
         return []
-    rows = conn.execute(
-        text("""UPDATE orders SET status = 'paid', paid_at = now(),
-                       ended_because = CASE WHEN ended_because = 'asked' THEN 'asked' END
-                WHERE id = ANY(:ids) AND status IN ('pending_payment', 'cancelled') RETURNING id"""),
-        {"ids": _order_ids(sale_id, tokens)},
-    )
-    paid = [row.id for row in rows]
-    conn.execute(
-        text("""UPDATE payments SET due = 'capture', due_at = now(), tries = 0, updated_at = now()
-                WHERE order_id = ANY(:ids) AND status NOT IN ('succeeded', 'canceled')
-                      AND NOT EXISTS (SELECT FROM orders o WHERE o.id = order_id AND o.ended_because = 'asked')"""),
-        {"ids": paid},
-    )
+    paid = [row.id for row in _PAY_ORDERS.on(conn, {"ids": _order_ids(sale_id, tokens)})]
+    _OWE_CAPTURES.on(conn, {"ids": paid})
     return paid
+
+
+_PAY_ORDERS: Final = Statement(
+    "UPDATE orders SET status = 'paid', paid_at = now(),"
+    " ended_because = CASE WHEN ended_because = 'asked' THEN 'asked' END"
+    " WHERE id = ANY(CAST(:ids AS text[])) AND status IN ('pending_payment', 'cancelled') RETURNING id"
+)
+_OWE_CAPTURES: Final = Statement(
+    "UPDATE payments SET due = 'capture', due_at = now(), tries = 0, updated_at = now()"
+    " WHERE order_id = ANY(CAST(:ids AS text[])) AND status NOT IN ('succeeded', 'canceled')"
+    " AND NOT EXISTS (SELECT FROM orders o WHERE o.id = order_id AND o.ended_because = 'asked')"
+)
 
 
 def _refuse_orders(conn: Connection, sale_id: str, tokens: Sequence[str]) -> list[str]:

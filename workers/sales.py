@@ -7,6 +7,7 @@ from sqlalchemy import Engine, func, select
 
 from engine.records import Position
 from persistence import tables
+from persistence.database import reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ def read_cursors(db: Engine) -> dict[str, Cursor]:
     """Every sale that is not retired, with its cursor."""
     c = tables.cursors.c
     query = select(c.sale_id, c.epoch, c.seq, c.mark).join(tables.sales).where(tables.sales.c.retired_at.is_(None))
-    with db.connect() as conn:
+    with reading(db) as conn:
         return {row.sale_id: Cursor(Position(row.epoch, row.seq), row.mark) for row in conn.execute(query)}
 
 
@@ -34,7 +35,7 @@ def read_products(db: Engine) -> dict[str, list[str]]:
         .where(tables.sales.c.retired_at.is_(None))
         .group_by(p.sale_id)
     )
-    with db.connect() as conn:
+    with reading(db) as conn:
         return {row.sale_id: row.ids for row in conn.execute(query)}
 
 

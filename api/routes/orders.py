@@ -16,6 +16,7 @@ from payments.cancel import cancel_order
 from payments.once import Once
 from payments.pay import PayRequest, pay_order
 from persistence import orders
+from persistence.database import reading
 from persistence.refusals import Refusal
 
 _PAY = Body(PayBody)
@@ -83,7 +84,7 @@ async def get_order(request: AnyRequest) -> Answer:
 
 def _read_order(services: Services, order_id: str) -> Order:
     if ids.parse("order", order_id) is not None:
-        with services.db.connect() as conn:
+        with reading(services.db) as conn:
             order = orders.read_order(conn, order_id)
         if order is not None:
             return order

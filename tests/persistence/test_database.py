@@ -1,11 +1,12 @@
 """Connections to Postgres: kept, tried after a rest, and replaced where the server closed them."""
 
+import msgspec
 import psycopg
 import pytest
 from sqlalchemy import Engine, text
 
 from persistence import database
-from persistence.database import connect
+from persistence.database import connect, reading
 
 
 def _backend(db: Engine) -> int:
@@ -36,6 +37,31 @@ def test_statements_are_prepared_unless_a_pooler_forbids_it(database_url: str) -
             found = conn.exec_driver_sql(query.replace("%", "%%")).scalar_one()
         assert found == expected
         db.dispose()
+
+
+def test_reading_forgets_no_prepared_statement(database_url: str) -> None:
+    db = connect(database_url, 1)
+    query = text("SELECT statement FROM pg_prepared_statements")
+    for _ in range(2):
+        with reading(db) as conn:
+            known = conn.scalars(query).all()
+    assert len(known) == 1
+    with db.begin() as conn:
+        assert conn.scalars(query).all() == known
+        assert not conn.connection.dbapi_connection.autocommit, "what follows has its transaction again"  # type: ignore[union-attr]
+    db.dispose()
+
+
+def test_json_is_read_by_msgspec(database_url: str) -> None:
+    db = connect(database_url, 1)
+    with reading(db) as conn:
+        assert conn.execute(text("SELECT CAST('{\"a\": [1, null]}' AS json), CAST('[]' AS jsonb)")).one() == (
+            {"a": [1, None]},
+            [],
+        )
+        loader = conn.connection.dbapi_connection.adapters.get_loader(psycopg.adapters.types["jsonb"].oid, 0)  # type: ignore[union-attr]
+        assert loader._loads is msgspec.json.decode
+    db.dispose()
 
 
 def test_lists_arrive_as_they_were_sent(database_url: str) -> None:
