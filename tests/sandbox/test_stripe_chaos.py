@@ -122,7 +122,7 @@ def test_stripe_is_down(shop: stripe.StripeClient, stand_in: StripeStandIn) -> N
 
 
 def test_the_rate_limit(shop: stripe.StripeClient, stand_in: StripeStandIn) -> None:
-    stand_in.chaos(rate_limit_per_second=5)
+    stand_in.chaos(rate_limit_per_second=1)
     answers = [raw(stand_in, "GET", "/v1/balance") for _ in range(25)]
     assert {status for status, _, _ in answers} == {200, 429}
     refused = next((shown, headers) for status, shown, headers in answers if status == 429)
