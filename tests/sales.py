@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import pytest
 import redis
+from sqlalchemy import Engine
 
 from engine import commands, connections, ids, keys
 from engine.command import Command, run
@@ -13,6 +14,7 @@ from engine.commands import HoldAnswer, HoldRequest, LoadItem, Shown
 from engine.events import Event, read_event
 from engine.outcomes import Outcome
 from engine.records import HoldRecord
+from persistence.drain import drain_to
 
 T = TypeVar("T")
 
@@ -48,6 +50,10 @@ class SaleUnderTest:
             items=items,
         )
         return self.run(call).outcome
+
+    def drain(self, db: Engine) -> None:
+        """Bring all that has happened so far into Postgres, however long a busy machine takes."""
+        drain_to(db, self.client, self.id, self.show().position, timeout_seconds=60)
 
     def request(self, customer: str, token: str = "", /, **lines: int) -> HoldRequest:
         return HoldRequest(token or ids.new_token(), customer, tuple(lines.items()))

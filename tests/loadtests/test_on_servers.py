@@ -16,7 +16,6 @@ from loadtests.fill import fill
 from loadtests.lag import LagSampler, by_second
 from loadtests.serving import served
 from persistence import database
-from persistence.drain import drain_to
 from tests.sales import SaleUnderTest
 
 
@@ -34,7 +33,7 @@ def test_a_filled_sale_keeps_every_promise_and_a_breach_is_seen(db: Engine, sale
     sale.load_items([LoadItem("sock", "Sock", 1000, 0, "usd", 700, 2)])
     with LagSampler(db, sale.id) as sampler:
         fill(sale.client, sale.id, "sock", 600, batch=256)
-        drain_to(db, sale.client, sale.id, sale.show().position)
+        sale.drain(db)
         time.sleep(0.05)
     lags = sampler.lag_seconds()
     assert len(lags) == 600

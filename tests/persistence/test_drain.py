@@ -31,10 +31,6 @@ def rows(db: Engine, query: str) -> list[Any]:
         return [tuple(row) for row in conn.execute(text(query))]
 
 
-def drain(db: Engine, sale: SaleUnderTest) -> None:
-    drain_to(db, sale.client, sale.id, sale.show().position, timeout_seconds=60)
-
-
 def agree(db: Engine, sale: SaleUnderTest) -> None:
     """Postgres's counters are Redis's, and the ledger adds up to them."""
     redis = {p.id: (p.total, p.available, p.held, p.sold) for p in sale.show().products.values()}
@@ -62,7 +58,7 @@ def test_a_whole_life_is_brought(db: Engine, sale: SaleUnderTest) -> None:
     sale.run(commands.expire(sale.id, sale.products, 10))
     sale.run(commands.adjust(sale.id, "sock", -2, "damp", "command-1"))
     sale.run(commands.control(sale.id, "paused"))
-    drain(db, sale)
+    sale.drain(db)
     agree(db, sale)
     statuses = dict(rows(db, "SELECT right(id, 20), status FROM holds"))
     assert (statuses[released], statuses[paid], statuses[abandoned]) == ("released", "sold", "expired")
@@ -79,7 +75,7 @@ def test_quantities_before_and_after_join_up(db: Engine, sale: SaleUnderTest) ->
     sale.load(sneaker=9)
     for customer in ("ann", "bob"):
         sale.pay(customer, sneaker=2)
-    drain(db, sale)
+    sale.drain(db)
     columns = "qty, from_counter, from_before, from_after, to_counter, to_before, to_after"
     assert rows(db, f"SELECT {columns} FROM ledger ORDER BY id") == [
         (9, None, None, None, "available", 0, 9),
@@ -93,7 +89,7 @@ def test_quantities_before_and_after_join_up(db: Engine, sale: SaleUnderTest) ->
 def test_again_brings_nothing(db: Engine, sale: SaleUnderTest) -> None:
     sale.load(sneaker=9)
     sale.pay("ann", sneaker=1)
-    drain(db, sale)
+    sale.drain(db)
     before = rows(db, "SELECT count(*) FROM ledger")
     drained = drain_once(db, sale.client, sale.id)
     assert drained
@@ -117,7 +113,7 @@ def test_two_drainers_bring_each_event_once(db: Engine, sale: SaleUnderTest) -> 
         worker.start()
     for n in range(100):
         sale.hold(f"c{n}", sneaker=1)
-    drain(db, sale)
+    sale.drain(db)
     stop.set()
     for worker in workers:
         worker.join()
@@ -174,7 +170,7 @@ def test_a_crash_before_the_commit_leaves_all_to_be_done_again(
         with pytest.raises(ConnectionAbortedError):
             drain_once(db, sale.client, sale.id)
     assert rows(db, "SELECT count(*) FROM ledger") == [(0,)]
-    drain(db, sale)
+    sale.drain(db)
     agree(db, sale)
 
 
@@ -183,10 +179,10 @@ class TestTheLastGuard:
 
     def test_no_order_is_paid_beyond_the_stock(self, db: Engine, sale: SaleUnderTest) -> None:
         sale.load(sneaker=2)
-        drain(db, sale)
+        sale.drain(db)
         sale.client.hincrby(keys.stock(sale.id), "sneaker:available", 3)
         tokens = [sale.pay(f"c{n}", sneaker=1) for n in range(5)]
-        drain(db, sale)
+        sale.drain(db)
         assert rows(db, "SELECT status, ended_because, count(*) FROM orders GROUP BY 1, 2 ORDER BY 1") == [
             ("cancelled", "refused", 3),
             ("paid", None, 2),
@@ -196,7 +192,7 @@ class TestTheLastGuard:
         refused = [token for token in tokens if self.order(db, token) == "cancelled"]
         for token in refused:  # what the worker does once the money is voided
             sale.run(commands.cancel(sale.id, token, sale.products, "released"))
-        drain(db, sale)
+        sale.drain(db)
         assert rows(db, "SELECT total, held, sold FROM products") == [(2, 0, 2)]
         sale.run(commands.mend(sale.id, 0, [("sneaker", "available", -3)]))
         agree(db, sale)
@@ -210,7 +206,7 @@ class TestTheLastGuard:
 class TestTheFence:
     def test_an_empty_redis_is_noticed(self, db: Engine, sale: SaleUnderTest) -> None:
         sale.load(sneaker=9)
-        drain(db, sale)
+        sale.drain(db)
         sale.client.flushall()
         sale.products = []
         with pytest.raises(Astray):
@@ -219,7 +215,7 @@ class TestTheFence:
     def test_another_history_under_the_same_numbers_is_noticed(self, db: Engine, sale: SaleUnderTest) -> None:
         sale.load(sneaker=9)
         sale.hold("ann", sneaker=1)
-        drain(db, sale)
+        sale.drain(db)
         sale.client.flushall()
         sale.load(sneaker=9)
         for n in range(5):
@@ -230,7 +226,7 @@ class TestTheFence:
 
     def test_a_gap_is_noticed(self, db: Engine, sale: SaleUnderTest) -> None:
         sale.load(sneaker=9)
-        drain(db, sale)
+        sale.drain(db)
         for n in range(3):
             sale.hold(f"c{n}", sneaker=1)
         sale.client.xdel(keys.events(sale.id), "1-3")
@@ -245,7 +241,7 @@ class TestWhatCannotBeWritten:
         sale.hold("ann", sneaker=1)
         sale.hold("nul\0", sneaker=1)  # the API lets none through
         sale.hold("bob", sneaker=1)
-        drain(db, sale)
+        sale.drain(db)
         assert rows(db, "SELECT customer_id FROM holds ORDER BY 1") == [("ann",), ("bob",)]
         [(seq, error)] = rows(db, "SELECT seq, error FROM set_aside")
         assert seq == 3
@@ -257,7 +253,7 @@ class TestWhatCannotBeWritten:
         sale.client.xadd(keys.events(sale.id), {"kind": "nonsense", "mark": "m", "at": 1}, id=f"1-{seq}")
         sale.client.hset(keys.sale(sale.id), mapping={"seq": seq, "mark": "m"})
         sale.hold("ann", sneaker=1)
-        drain(db, sale)
+        sale.drain(db)
         agree(db, sale)
         assert rows(db, "SELECT seq FROM set_aside") == [(seq,)]
         sale.products = []
@@ -288,5 +284,5 @@ def test_a_price_of_the_moment_of_the_hold_is_the_orders(db: Engine, sale: SaleU
     token = sale.hold("ann", sneaker=2)
     sale.load_items([LoadItem("sneaker", "Dearer", 9900, 0, "usd", 9, 0)])
     assert sale.checkout(token).outcome is Outcome.PAYING
-    drain(db, sale)
+    sale.drain(db)
     assert rows(db, "SELECT name, unit_price FROM order_lines") == [("Sneaker", 1000)]

@@ -12,7 +12,6 @@ from engine import commands, ids, keys
 from engine.shapes import Stock
 from persistence import orders, sales
 from persistence.answers import Wanted, claim
-from persistence.drain import drain_to
 from persistence.reconcile import reconcile
 from persistence.refusals import Refusal
 from tests.persistence.test_sales import Shop, file, product, shop
@@ -52,10 +51,6 @@ def old(shop: Shop) -> SaleUnderTest:
 def a_day_later(shop: Shop) -> None:
     with shop.db.begin() as conn:
         conn.execute(text("UPDATE sales SET ended_at = ended_at - interval '24 hours 1 second'"))
-
-
-def drain(shop: Shop, sale: SaleUnderTest) -> None:
-    drain_to(shop.db, shop.client, sale.id, sale.show().position, timeout_seconds=60)
 
 
 def test_a_sale_leaves_redis_a_day_after_its_end(shop: Shop, old: SaleUnderTest) -> None:
@@ -129,7 +124,7 @@ def test_a_live_hold_keeps_its_sale(shop: Shop, old: SaleUnderTest) -> None:
     late = shop.sale("late", "hat")
     late.pass_ms(61_000)
     late.run(commands.expire("late", ["hat"], 10))
-    drain(shop, late)
+    late.drain(shop.db)
     assert sales.retire(shop.db, shop.client, "late") == ["late"]
 
 

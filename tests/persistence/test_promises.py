@@ -8,7 +8,6 @@ from sqlalchemy import Engine, text
 
 from engine import commands, keys
 from persistence import promises, sales
-from persistence.drain import drain_to
 from persistence.drift import Promise
 from persistence.salefile import parse
 from tests.sales import SaleUnderTest
@@ -31,7 +30,7 @@ def sale(db: Engine, client: redis.Redis) -> SaleUnderTest:
     sale.run(commands.restock(sale.id, sale.pay("dora", sneaker=2), "refund-1", [("sneaker", 1)]))
     sale.run(commands.release(sale.id, sale.hold("erik", sock=2), sale.products))
     sale.run(commands.adjust(sale.id, "sock", -2, "damp", "command-1"))
-    drain_to(db, client, sale.id, sale.show().position, timeout_seconds=60)
+    sale.drain(db)
     execute(db, "UPDATE payments SET status = 'succeeded', captured = amount, due = NULL, due_at = NULL")
     execute(db, "UPDATE payments SET updated_at = now() - interval '1 hour'")
     assert look(db, client) == KEPT

@@ -15,7 +15,6 @@ from engine.outcomes import Outcome
 from engine.records import Position
 from persistence import database, orders
 from persistence import rebuild as module
-from persistence.drain import drain_to
 from persistence.rebuild import Lineage, RebuildRefused, lineage, rebuild, rebuild_if_lost
 from tests.persistence.test_drain import agree, rows
 from tests.sales import SaleUnderTest
@@ -30,10 +29,6 @@ def db(database_url: str) -> Iterator[Engine]:
         conn.execute(text("INSERT INTO claims (sale_id, product_id) VALUES ('bf', 'sneaker')"))
     yield engine
     engine.dispose()
-
-
-def drain(db: Engine, sale: SaleUnderTest) -> None:
-    drain_to(db, sale.client, sale.id, sale.show().position, timeout_seconds=60)
 
 
 def cursor(db: Engine) -> tuple[Position, str]:
@@ -65,7 +60,7 @@ def state(sale: SaleUnderTest) -> object:
 
 def test_an_empty_redis_comes_back_as_it_was(db: Engine, sale: SaleUnderTest) -> None:
     tokens = sell_some(sale)
-    drain(db, sale)
+    sale.drain(db)
     assert seen(db, sale) is Lineage.INTACT
     before, records = state(sale), {name: sale.record(token) for name, token in tokens.items()}
     sale.client.flushall()
@@ -87,28 +82,28 @@ def test_an_empty_redis_comes_back_as_it_was(db: Engine, sale: SaleUnderTest) ->
     [settled] = sale.run(commands.settle(sale.id, [tokens["paying"]], sale.products))
     assert settled.outcome is Outcome.SETTLED
     assert sale.run(commands.restock(sale.id, tokens["sold"], "refund-1", [("sneaker", 1)])).outcome is Outcome.REPLAYED
-    drain(db, sale)
+    sale.drain(db)
     agree(db, sale)
 
 
 def test_what_postgres_does_not_know_is_lost_and_for_sale(db: Engine, sale: SaleUnderTest) -> None:
     sale.load(sneaker=5)
     known = sale.hold("ann", sneaker=1)
-    drain(db, sale)
+    sale.drain(db)
     unknown = sale.hold("bob", sneaker=4)
     sale.client.flushall()
     assert seen(db, sale) is Lineage.REDIS_LOST_DATA
     rebuild(db, sale.client, sale.id)
     assert (sale.status(known), sale.status(unknown)) == ("held", "none")
     sale.hold("cat", sneaker=4)
-    drain(db, sale)
+    sale.drain(db)
     agree(db, sale)
 
 
 def test_a_redis_that_grew_past_the_cursor_again_is_noticed(db: Engine, sale: SaleUnderTest) -> None:
     sale.load(sneaker=50)
     sale.hold("ann", sneaker=1)
-    drain(db, sale)
+    sale.drain(db)
     sale.client.flushall()
     sale.load(sneaker=50)
     for n in range(10):
@@ -117,13 +112,13 @@ def test_a_redis_that_grew_past_the_cursor_again_is_noticed(db: Engine, sale: Sa
     rebuild(db, sale.client, sale.id)
     assert sale.counters("sneaker") == (50, 49, 1, 0)
     sale.hold("new", sneaker=1)
-    drain(db, sale)
+    sale.drain(db)
     agree(db, sale)
 
 
 def test_by_hand_on_an_intact_sale_nothing_is_lost(db: Engine, sale: SaleUnderTest) -> None:
     sale.load(sneaker=5)
-    drain(db, sale)
+    sale.drain(db)
     token = sale.hold("ann", sneaker=2)
     assert rebuild(db, sale.client, sale.id).held == 1
     assert sale.status(token) == "held"
@@ -134,7 +129,7 @@ def test_by_hand_on_an_intact_sale_nothing_is_lost(db: Engine, sale: SaleUnderTe
 def test_what_people_set_stays(db: Engine, sale: SaleUnderTest, state_: str) -> None:
     sale.load(sneaker=5)
     sale.run(commands.control(sale.id, state_))
-    drain(db, sale)
+    sale.drain(db)
     sale.client.flushall()
     rebuild(db, sale.client, sale.id)
     shown = sale.show().sale
@@ -145,16 +140,16 @@ def test_what_people_set_stays(db: Engine, sale: SaleUnderTest, state_: str) -> 
 
 def test_holds_that_do_not_fit_expire_last_come_first(db: Engine, sale: SaleUnderTest) -> None:
     sale.load(sneaker=2)
-    drain(db, sale)
+    sale.drain(db)
     sale.client.hincrby(keys.stock(sale.id), "sneaker:available", 3)
     sold, paying = sale.pay("sam", sneaker=1), sale.hold("pam", sneaker=1)
     sale.checkout(paying)
     held = [sale.hold(f"h{n}", sneaker=1) for n in range(3)]
-    drain(db, sale)
+    sale.drain(db)
     rebuilt = rebuild(db, sale.client, sale.id)
     assert rebuilt.expired == 3
     assert [sale.status(token) for token in (sold, paying, *held)] == ["sold", "paying", *["expired"] * 3]
-    drain(db, sale)
+    sale.drain(db)
     agree(db, sale)
     sale.check()
 
@@ -162,7 +157,7 @@ def test_holds_that_do_not_fit_expire_last_come_first(db: Engine, sale: SaleUnde
 @pytest.mark.parametrize("fits", [True, False])
 def test_an_order_whose_hold_was_lost_gets_its_units_if_they_fit(db: Engine, sale: SaleUnderTest, fits: bool) -> None:
     sale.load(sneaker=3)
-    drain(db, sale)
+    sale.drain(db)
     token = sale.hold("ann", sneaker=2)
     change = sale.checkout(token)
     assert change.hold
@@ -178,7 +173,7 @@ def test_an_order_whose_hold_was_lost_gets_its_units_if_they_fit(db: Engine, sal
     if fits:
         [settled] = sale.run(commands.settle(sale.id, [token], sale.products))
         assert settled.outcome is Outcome.SETTLED
-    drain(db, sale)
+    sale.drain(db)
     assert rows(db, "SELECT status FROM orders") == [("paid" if fits else "cancelled",)]
     if fits:
         agree(db, sale)
@@ -186,7 +181,7 @@ def test_an_order_whose_hold_was_lost_gets_its_units_if_they_fit(db: Engine, sal
 
 def test_only_what_was_lost_is_rebuilt(db: Engine, sale: SaleUnderTest) -> None:
     sell_some(sale)
-    drain(db, sale)
+    sale.drain(db)
     assert rebuild_if_lost(db, sale.client, sale.id) is None
     with db.begin() as conn:
         conn.execute(text("SELECT 1 FROM cursors FOR UPDATE"))
@@ -202,7 +197,7 @@ def test_those_who_lock_the_cursor_for_a_moment_do_not_keep_a_lost_sale_from_its
 ) -> None:
     monkeypatch.setattr(module, "LOCK_WAIT_MS", 30_000)  # however slow the machine is
     sell_some(sale)
-    drain(db, sale)
+    sale.drain(db)
     sale.client.flushall()
     locked, conn = threading.Event(), db.connect()
 
@@ -225,7 +220,7 @@ def test_what_is_sold_after_another_rebuild_is_not_lost_by_this_one(
     db: Engine, sale: SaleUnderTest, monkeypatch: pytest.MonkeyPatch, found_lost: bool
 ) -> None:
     tokens = sell_some(sale)
-    drain(db, sale)
+    sale.drain(db)
     sale.client.flushall()
     drain_the_rest = module._drain_the_rest
     sold: list[str] = []
@@ -241,7 +236,7 @@ def test_what_is_sold_after_another_rebuild_is_not_lost_by_this_one(
     if found_lost:
         with pytest.raises(RebuildRefused, match="another rebuild"):
             rebuild_if_lost(db, sale.client, sale.id)
-        drain(db, sale)
+        sale.drain(db)
     else:
         assert rebuild(db, sale.client, sale.id).epoch == 3
     assert [sale.status(token) for token in (tokens["held"], sold[1])] == ["held", "held"]
@@ -255,7 +250,7 @@ def test_stopped_anywhere_and_begun_again(
     db: Engine, sale: SaleUnderTest, monkeypatch: pytest.MonkeyPatch, calls: int
 ) -> None:
     tokens = sell_some(sale)
-    drain(db, sale)
+    sale.drain(db)
     records = {name: sale.record(token) for name, token in tokens.items()}
     before = sale.show().products
     done = 0
@@ -298,10 +293,10 @@ class TestPostgresWentBack:
         sale.load(sneaker=9)
         for n in range(5):
             sale.hold(f"c{n}", sneaker=1)
-        drain(db, sale)
+        sale.drain(db)
         self.back_to(db, Position(1, 0), "")
         assert seen(db, sale) is Lineage.INTACT
-        drain(db, sale)
+        sale.drain(db)
         agree(db, sale)
 
     def test_past_it_people_decide(self, db: Engine, sale: SaleUnderTest) -> None:
@@ -309,7 +304,7 @@ class TestPostgresWentBack:
         early, mark = Position(1, 1), sale.events()[0].mark
         for n in range(5):
             sale.hold(f"c{n}", sneaker=1)
-        drain(db, sale)
+        sale.drain(db)
         sale.run(commands.trim(sale.id, *cursor(db), keep=1))
         assert lineage(sale.client, sale.id, early, mark) is Lineage.POSTGRES_WENT_BACK
         assert lineage(sale.client, sale.id, Position(0, 9), mark) is Lineage.POSTGRES_WENT_BACK
@@ -323,7 +318,7 @@ def test_an_unknown_sale_is_refused(db: Engine, sale: SaleUnderTest) -> None:
 
 def test_two_at_once_end_well(db: Engine, sale: SaleUnderTest) -> None:
     sell_some(sale)
-    drain(db, sale)
+    sale.drain(db)
     before = sale.show().products
     sale.run(commands.fence(sale.id, fenced=True))
     epoch = rebuild(db, sale.client, sale.id).epoch

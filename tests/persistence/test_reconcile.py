@@ -16,7 +16,7 @@ from engine import commands, ids, keys
 from engine.command import Command, run
 from engine.outcomes import Outcome
 from persistence import reconcile as reconciling
-from persistence.drain import drain_once, drain_to
+from persistence.drain import drain_once
 from persistence.drift import Drift, Report
 from persistence.rebuild import rebuild
 from persistence.reconcile import CannotCompare, apply, reconcile
@@ -38,13 +38,9 @@ def sale(shop: Shop) -> SaleUnderTest:
     sale.checkout(sale.hold("bob", sneaker=2))
     sale.pay("cat", sneaker=3)
     released = sale.hold("dan", sock=1)
-    drain(shop, sale)
+    sale.drain(shop.db)
     sale.run(commands.release("bf", released, sale.products))
     return sale
-
-
-def drain(shop: Shop, sale: SaleUnderTest) -> None:
-    drain_to(shop.db, shop.client, sale.id, sale.show().position, timeout_seconds=60)
 
 
 def compare(shop: Shop) -> Report:
@@ -65,7 +61,7 @@ def repair(shop: Shop) -> Report:
     repaired = apply(shop.db, shop.client, "bf")
     assert not repaired.before.consistent
     assert repaired.after.consistent, repaired.after.drift
-    drain(shop, shop.sale("bf"))
+    shop.sale("bf").drain(shop.db)
     assert compare(shop).consistent
     return repaired.before
 
@@ -78,7 +74,7 @@ def test_a_sale_in_the_middle_of_everything_is_consistent(shop: Shop, sale: Sale
     encoded = msgspec.to_builtins(report)
     assert list(encoded) == ["sale_id", "consistent", "seq", "checked_at", "drift"]
 
-    drain(shop, sale)
+    sale.drain(shop.db)
     assert compare(shop).consistent
 
 
@@ -173,7 +169,7 @@ def test_a_live_hold_that_no_sweep_would_find(shop: Shop, sale: SaleUnderTest) -
     ],
 )
 def test_a_hold_changed_by_hand(shop: Shop, sale: SaleUnderTest, customer: str, status: str, promise: str) -> None:
-    drain(shop, sale)
+    sale.drain(shop.db)
     token = token_of(shop, customer)
     record = sale.record(token)
     assert record
@@ -263,12 +259,12 @@ def test_a_hold_that_the_last_guard_refused_is_no_drift(shop: Shop, sale: SaleUn
     assert settled.outcome is Outcome.SETTLED
 
     assert compare(shop).consistent
-    drain(shop, sale)
+    sale.drain(shop.db)
     assert shop.rows("SELECT refused FROM holds WHERE customer_id = 'bob'") == [(True,)]
     assert compare(shop).consistent
     sale.run(commands.cancel("bf", bob, sale.products, "released"))
     assert compare(shop).consistent
-    drain(shop, sale)
+    sale.drain(shop.db)
     assert compare(shop).consistent
 
 
@@ -281,14 +277,14 @@ def test_a_sale_that_redis_does_not_have_is_reported(shop: Shop, sale: SaleUnder
 
 
 def test_a_rebuilt_sale_is_consistent(shop: Shop, sale: SaleUnderTest) -> None:
-    drain(shop, sale)
+    sale.drain(shop.db)
     shop.client.flushdb()
     rebuild(shop.db, shop.client, "bf")
     assert compare(shop).consistent
 
     sale.pay("eve", sneaker=1)
     assert compare(shop).drift == []
-    drain(shop, sale)
+    sale.drain(shop.db)
     assert compare(shop).drift == []
 
 
@@ -331,7 +327,7 @@ def test_lag_is_no_drift_while_everybody_buys(shop: Shop) -> None:
     assert [thread.failure for thread in threads] == [None] * 4
     assert [report.drift for report in reports] == [[]] * 12
     assert reports[-1].seq > reports[0].seq
-    drain(shop, shop.sale("bf"))
+    shop.sale("bf").drain(shop.db)
     assert compare(shop).consistent
 
 
