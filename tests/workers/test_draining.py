@@ -199,4 +199,4 @@ def test_lag_is_milliseconds_with_workers_running(
     for count in range(2, 12):
         shop.hold(1, "sneaker")
         lags.append(eventually(lambda count=count: shop.held_rows() == count, "a hold in Postgres"))  # type: ignore[misc]
-    assert min(lags) < 0.5, lags  # some 10 ms on an idle machine; on a busy one, the quickest of ten
+    assert sorted(lags)[5] < 0.5, lags  # some 10 ms on an idle machine
