@@ -41,7 +41,7 @@ MONEY_SECONDS: Final = 60
 """How long a caller waits in all. An order asks the provider twice at most, 20 s each time unless set otherwise."""
 QUEUE_MAX: Final = 512
 """Calls that wait for a thread; past it the answer is ``overloaded``."""
-INBOX_REST_SECONDS: Final = 0.05
+INBOX_LINGER_SECONDS: Final = 0.05
 """Between two inbox writes. Each costs about the same, however many events it keeps, and only the provider waits."""
 
 log = structlog.get_logger("api")
@@ -84,7 +84,7 @@ class Services:
             wake=self.wake,
         )
         self.inbox: Sets[inbox.Arrived, bool] = Sets(
-            self.quick, partial(inbox.store, self.payments), queue_max=QUEUE_MAX, rest_seconds=INBOX_REST_SECONDS
+            self.quick, partial(inbox.store, self.payments), queue_max=QUEUE_MAX, linger_seconds=INBOX_LINGER_SECONDS
         )
         self.scrape = Scrape(
             metrics,

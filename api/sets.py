@@ -1,5 +1,5 @@
 """What waits in a process is done in sets: one call in a thread takes all that wait, and what arrives while it runs, or
-while the sets rest, is the next one. With nobody before it, a request is done at once.
+while the sets linger, is the next one. With nobody before it, a request is done at once.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ SET_MAX: Final = 128
 
 class Sets(Generic[W, A]):
     """For the tasks of one event loop. ``work`` gives each wish's own answer, or why there is none; what it raises is
-    everybody's. ``rest_seconds`` lie behind a set, unless the next one is full: for what is not in a hurry.
+    everybody's. ``linger_seconds`` lie behind a set, unless the next one is full: for what is not in a hurry.
     """
 
     def __init__(
@@ -30,12 +30,12 @@ class Sets(Generic[W, A]):
         work: Callable[[Sequence[W]], Sequence[A | Exception]],
         *,
         queue_max: int,
-        rest_seconds: float = 0.0,
+        linger_seconds: float = 0.0,
     ) -> None:
         self._threads = threads
         self._work = work
         self._queue_max = queue_max
-        self._rest_seconds = rest_seconds
+        self._linger_seconds = linger_seconds
         self._waiting: deque[tuple[W, Callable[[A | Exception], None]]] = deque()
         self._sender: asyncio.Task[None] | None = None
 
@@ -69,7 +69,7 @@ class Sets(Generic[W, A]):
                     answers = [error] * len(taken)
                 for (_, done), answer in zip(taken, answers, strict=True):
                     done(answer)
-                if self._rest_seconds and len(self._waiting) < SET_MAX:
-                    await asyncio.sleep(self._rest_seconds)
+                if self._linger_seconds and len(self._waiting) < SET_MAX:
+                    await asyncio.sleep(self._linger_seconds)
         finally:
             self._sender = None

@@ -84,14 +84,14 @@ async def test_what_waits_is_done_in_one_set_and_each_gets_its_own_answer() -> N
     await threads.close()
 
 
-async def test_what_comes_while_sets_rest_shares_the_next_one() -> None:
+async def test_what_comes_while_sets_linger_shares_the_next_one() -> None:
     threads, taken = Threads("test", size=1, queue_max=4, seconds=5), []
 
     def work(wishes: Sequence[int]) -> list[int | Exception]:
         taken.append(list(wishes))
         return list(wishes)
 
-    sets: Sets[int, int] = Sets(threads, work, queue_max=4, rest_seconds=0.5)
+    sets: Sets[int, int] = Sets(threads, work, queue_max=4, linger_seconds=0.5)
     assert await sets.do(0) == 0, "with nobody before it, at once"
     one = asyncio.create_task(sets.do(1))
     await asyncio.sleep(0.01)
