@@ -6,15 +6,10 @@ import redis
 import structlog
 from redis.exceptions import RedisError
 
-from workers.queues import Kind, queue_name, wake
+from workers.queues import wake_where_short
 from workers.stop import Stop
 
 PERIOD_SECONDS = 0.5
-QUEUE_SHORT = 3
-"""Wake-ups that wait for a worker at most, of each kind. Expired ones count too; a worker that comes back skips
-them at once.
-"""
-_RQ_QUEUE_KEY = "rq:queue:{}"
 
 log = structlog.get_logger()
 
@@ -28,12 +23,7 @@ class Scheduler:
 
     def run_once(self) -> int:
         """Wake-ups that were enqueued. Raises ``RedisError``."""
-        woken = 0
-        for kind in Kind:
-            if self._queue.llen(_RQ_QUEUE_KEY.format(queue_name(kind))) < QUEUE_SHORT:
-                wake(kind, self._queue)
-                woken += 1
-        return woken
+        return wake_where_short(self._queue)
 
     def run(self) -> None:
         """Until ``stop`` is set; a Redis that is away is waited for."""

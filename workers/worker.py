@@ -11,20 +11,25 @@ from types import FrameType
 import redis
 import structlog
 from redis.exceptions import RedisError
-from rq import SimpleWorker
+from rq import SimpleWorker, worker_registration
+from rq.job import Job
+from rq.queue import Queue
+from rq.serializers import JSONSerializer
+from rq.timeouts import JobTimeoutException
 from rq.utils import now
-from rq.worker import DequeueStrategy
+from rq.worker import DequeueStrategy, WorkerStatus
 
 from engine import garbage, tracing
 from engine.settings import Settings
-from workers.queues import Kind, queue_of
+from workers.jobs import WakeJob
+from workers.queues import JOB_TIMEOUT_SECONDS, Kind, WakeQueue, queue_of, wake_where_short
 from workers.runtime import Runtime, install, open_runtime, queue_redis
 from workers.stop import Stop
 
 WORKER_TTL_SECONDS = 30
 """A worker waits for a job half of this, and is forgotten by RQ after it and a minute."""
 MAINTENANCE_SECONDS = 60
-"""How often RQ forgets the jobs of workers that were killed."""
+"""How often RQ forgets workers that were killed."""
 AGAIN_SECONDS = (0.2, 0.5)
 """Pause before a worker starts again whose Redis went away. One that comes back without its last data is to be noticed
 within a second.
@@ -35,9 +40,16 @@ log = structlog.get_logger()
 
 
 class SliceWorker(SimpleWorker):
-    """RQ's worker with three changes: a signal ends the slice that runs, a Redis that is away ends nothing, and who
-    has just started works before it tidies up.
+    """RQ's worker, changed so: a signal ends the slice that runs, a Redis that is away ends nothing, a start is
+    followed by work before RQ tidies up, and a job is a ``WakeJob`` and nothing more.
+
+    RQ's own records of a job (executions, results, registries, retries, callbacks, webhooks, dependents, groups, rate
+    limits) are neither written nor read. A wake-up needs none, and each is a way for whoever may write to Redis to have
+    a job loaded that was never checked: RQ 3.0 builds some of those jobs without the queue's serializer, as pickle.
     """
+
+    job_class = WakeJob
+    queue_class = WakeQueue
 
     max_connection_wait_time = AGAIN_SECONDS[1]
     log_result_lifespan = False
@@ -49,8 +61,26 @@ class SliceWorker(SimpleWorker):
             worker_ttl=WORKER_TTL_SECONDS,
             maintenance_interval=MAINTENANCE_SECONDS,
             log_job_description=False,
+            serializer=JSONSerializer,
         )
         self._runtime = runtime
+        self.last_cleaned_at = now()  # type: ignore[assignment]
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run the function, then forget the job. A slice that hangs is broken off."""
+        self.set_state(WorkerStatus.BUSY)  # so that a signal ends the slice, and not this call
+        try:
+            with self.death_penalty_class(JOB_TIMEOUT_SECONDS, JobTimeoutException, job_id=job.id):
+                job.perform()
+        except Exception:
+            log.exception("job_failed", queue=queue.name, job_id=job.id)
+        self.connection.unlink(job.key)
+        self.set_state(WorkerStatus.IDLE)
+
+    def run_maintenance_tasks(self) -> None:
+        """Forget workers that were killed. There is nothing else to tidy up."""
+        for queue in self.queues:
+            worker_registration.clean_worker_registry(queue)
         self.last_cleaned_at = now()  # type: ignore[assignment]
 
     def handle_warm_shutdown_request(self) -> None:
@@ -85,6 +115,7 @@ def run_worker(settings: Settings, number: int = 0) -> None:
         started = time.monotonic()
         try:
             with contextlib.closing(queue_redis(settings)) as connection:  # its own: RQ sets its time-out
+                wake_where_short(connection)  # the scheduler may be of a version with other queues
                 worker = SliceWorker(runtime, connection, kinds)
                 worker.work(logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
         except RedisError as error:

@@ -114,7 +114,7 @@ def test_a_sale_that_is_long_over_leaves_redis_with_the_workers_rights(stack: St
 REFUSED_BY_REDIS = {
     "api": [
         "FLUSHALL", "FLUSHDB", "CONFIG GET requirepass", "CONFIG SET maxmemory 1", "KEYS *", "SHUTDOWN",
-        "ACL LIST", "MONITOR", "SCRIPT FLUSH", "DEL fs:{bf}:sale", "LPUSH rq:queue:flashsale-drain x", "GET other",
+        "ACL LIST", "MONITOR", "SCRIPT FLUSH", "DEL fs:{bf}:sale", "LPUSH rq:queue:flashsale-v2-drain x", "GET other",
         "HSET fs:metrics calls 1", "SET fs:slice:drain:0 x", "REPLICAOF NO ONE", "SWAPDB 0 1",
         "CLIENT KILL TYPE normal",
     ],
@@ -124,7 +124,7 @@ REFUSED_BY_REDIS = {
     ],
     "scheduler": [
         "FLUSHALL", "CONFIG GET requirepass", "KEYS *", "HGETALL fs:{bf}:sale", "HSET fs:{bf}:stock sock:available 9",
-        "GET rq:suspended", "LPOP rq:queue:flashsale-drain", "DEL rq:queues", "EVAL return(1) 0",
+        "GET rq:suspended", "LPOP rq:queue:flashsale-v2-drain", "DEL rq:queues", "EVAL return(1) 0",
     ],
     "ops": [
         "FLUSHALL", "CONFIG GET requirepass", "KEYS *", "HSET fs:{bf}:stock sock:available 9", "DEL fs:{bf}:sale",

@@ -1,8 +1,10 @@
 """An upgrade in mid-sale, as docs/runbooks.md says it: two versions of scripts, processes and schema side by side."""
 
+import contextlib
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -11,6 +13,7 @@ from typing import Any
 
 import httpx
 import msgspec
+import psutil
 import pytest
 import redis
 from alembic import command
@@ -19,11 +22,12 @@ from sqlalchemy import text
 
 import lua
 from cli.stack import environment_of
-from engine import keys
+from engine import connections, keys
 from engine.events import LATER, read_event
 from engine.records import unpack
 from engine.settings import Settings
 from persistence import database, migrate
+from persistence.overview import show_sale
 from persistence.reconcile import reconcile
 from sandbox.processes import free_port
 from sandbox.stripe.process import StripeStandIn
@@ -32,6 +36,7 @@ from tests.house.paths import ROOT
 from tests.persistence.test_migrate import REVISIONS
 from tests.sales import SaleUnderTest
 from tests.workers.conftest import Workers, eventually, start_pool, start_scheduler
+from workers.queues import Kind, queue_name
 
 PACKAGES = ("api", "cli", "engine", "lua", "payments", "persistence", "sandbox", "workers")
 PATIENCE_SECONDS = 90.0
@@ -50,12 +55,16 @@ def settings(redis_url: str, database_url: str, stand_in: StripeStandIn) -> Sett
 
 @pytest.fixture(scope="module")
 def other_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """This very code with other scripts: what Redis knows them by is another."""
+    """This very code with other scripts, so that Redis knows them by another name, and with the first queues, whose
+    jobs are pickled.
+    """
     folder = tmp_path_factory.mktemp("other")
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     for script in (folder / "lua").glob("*.lua"):
         script.write_text(script.read_text() + "-- of another version\n")
+    for module in ("queues", "worker", "scheduler"):
+        shutil.copy(ROOT / "tests" / "upgrade" / "first" / f"{module}.py", folder / "workers")
     return folder
 
 
@@ -101,14 +110,20 @@ def status(shop: Shop, order_id: str) -> str:
     return found
 
 
+def reconciled(settings: Settings, redis_client: redis.Redis) -> bool:
+    """Whether both stores say the same, and Postgres has every event."""
+    db = database.connect(settings.database_url, 1)
+    with contextlib.closing(connections.connect(settings.redis_url)) as redis:
+        drained = show_sale(db, redis, "bf").drain
+    found = reconcile(db, redis_client, "bf").consistent
+    db.dispose()
+    return found and drained.seq == drained.drained_seq
+
+
 def check(settings: Settings, redis_client: redis.Redis) -> None:
     """Nothing lost, nothing twice."""
+    eventually(lambda: reconciled(settings, redis_client), "it adds up", PATIENCE_SECONDS)
     db = database.connect(settings.database_url, 2)
-
-    def is_consistent() -> bool:
-        return reconcile(db, redis_client, "bf").consistent
-
-    eventually(is_consistent, "it adds up", PATIENCE_SECONDS)
     stream: Any = redis_client.xrange(keys.events("bf"))
     numbers = [int(entry.split(b"-")[1]) for entry, _ in stream]
     assert numbers == list(range(1, len(numbers) + 1))
@@ -124,12 +139,15 @@ def test_two_versions_sell_one_sale_side_by_side(
         port = free_port()
         stack.enter_context(role(other_version, settings, "api", "--port", str(port)))
         stack.enter_context(role(other_version, settings, "worker", "--processes", "2"))
+        stack.enter_context(role(other_version, settings, "scheduler"))
         scheduler, workers = start_scheduler(settings), start_pool(settings, 2)
         stack.callback(workers.end)
         stack.callback(scheduler.kill)
         new = stack.enter_context(client(stack.enter_context(serving(settings))))
         old = stack.enter_context(client(f"http://127.0.0.1:{port}"))
         eventually(lambda: is_ready(old) and is_ready(new), "both are ready", PATIENCE_SECONDS)
+        eventually(lambda: len(workers.pids) == 2, "the workers run")
+        began = time.time()
         new.load(product("sneaker", 40))
         orders = []
         for number in range(10):
@@ -151,6 +169,29 @@ def test_two_versions_sell_one_sale_side_by_side(
         check(settings, redis_client)
         cached = redis_client.script_exists(lua.script("hold").sha)
         assert cached == [True]
+        every = {f"rq:queue:{name}" for kind in Kind for name in (queue_name(kind), f"flashsale-{kind.value}")}
+        names: Any = redis_client.smembers("rq:queues")
+        assert {str(name, "ascii") for name in names} == every
+        for pid in workers.pids:
+            assert psutil.Process(pid).create_time() < began, "a worker met a job that it could not read"
+
+
+def test_workers_go_on_where_only_a_scheduler_of_the_version_before_runs(
+    settings: Settings, other_version: Path, redis_client: redis.Redis
+) -> None:
+    """Workers may be upgraded before the scheduler, and their new queues are woken by themselves."""
+    with ExitStack() as stack:
+        stack.enter_context(role(other_version, settings, "scheduler"))
+        eventually(lambda: bool(redis_client.llen("rq:queue:flashsale-drain")), "the scheduler runs", PATIENCE_SECONDS)
+        workers = start_pool(settings, 3)
+        stack.callback(workers.end)
+        shop = stack.enter_context(client(stack.enter_context(serving(settings))))
+        shop.load(product("sneaker", 10))
+        shop.hold("ann", sneaker=1)
+        eventually(lambda: reconciled(settings, redis_client), "the hold is drained", PATIENCE_SECONDS)
+        workers.kill_all()
+        shop.hold("bob", sneaker=1)
+        eventually(lambda: reconciled(settings, redis_client), "it is drained by new processes", PATIENCE_SECONDS)
 
 
 def later_schema(settings: Settings) -> None:

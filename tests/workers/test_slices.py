@@ -20,10 +20,10 @@ from tests.workers.conftest import Shop, Workers, eventually
 from workers import slots
 from workers.paying import Payer
 from workers.pool import Pool
-from workers.queues import Kind, queue_name, queue_of
+from workers.queues import QUEUE_SHORT, Kind, queue_name, queue_of
 from workers.queues import wake as enqueue
 from workers.runtime import open_runtime, queue_redis
-from workers.scheduler import QUEUE_SHORT, Scheduler
+from workers.scheduler import Scheduler
 from workers.slices import run_slice
 from workers.slots import SLOT_SECONDS, Slot, slot_key
 
@@ -269,7 +269,7 @@ def test_workers_want_a_payment_provider(shop: Shop) -> None:
 
 def test_jobs_are_short_lived_wake_ups_under_our_own_names(queue: Redis) -> None:
     job = enqueue(Kind.DRAIN, queue)
-    assert queue_name(Kind.DRAIN) == "flashsale-drain"
-    assert job.args == ("drain",)
+    assert queue_name(Kind.DRAIN) == "flashsale-v2-drain"
+    assert tuple(job.args) == ("drain",)
     assert job.result_ttl == 0
     assert 0 < queue.ttl(job.key) <= 15
