@@ -39,6 +39,7 @@ SALE: Final[Json] = {
     "products": [PRODUCT],
     "drain": {"seq": 1042, "drained_seq": 1040, "lag_seconds": 0.004},
 }
+SALE_SUMMARY: Final[Json] = {name: value for name, value in SALE.items() if name != "products"}
 HOLD: Final[Json] = {
     "id": HOLD_ID,
     "sale_id": SALE_ID,

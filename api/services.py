@@ -15,6 +15,7 @@ from api.catalogue import Catalogue
 from api.metrics import FLUSH_SECONDS, Metrics
 from api.pools import Use
 from api.reads import Reads, Together
+from api.saleslist import SaleList
 from api.scrape import Scrape
 from api.sets import Sets
 from api.sold_out import SoldOut
@@ -94,6 +95,7 @@ class Services:
             queue=self._queue,
             grace_seconds=settings.payment_grace_seconds,
         )
+        self.sales = SaleList(self.quick, self.payments)
         self._standings: Together[str, Standing | None] = Together(self._read_standing)
         self._products: Together[str, OldProduct | None] = Together(self._read_product)
         self.known_ids_secret: bytes | None = None

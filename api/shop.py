@@ -1,7 +1,5 @@
 """What a shop shows: sales and products with live stock, from Redis; those that left Redis long ago, from Postgres."""
 
-import base64
-import binascii
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -11,18 +9,17 @@ import msgspec
 from api.asker import Asker
 from api.bodies import is_name
 from api.caching import keepable, tagged, unless_known
+from api.paging import LIMIT_DEFAULT, LIMIT_MAX, make_cursor, read_cursor, read_limit
 from api.reads import Together
 from api.refusing import gone
 from api.services import Services
-from api.wire import Answer, Headers, invalid
+from api.wire import Answer, Headers
 from engine import shapes
 from engine.commands import Shown
 from engine.shapes import Product
 from persistence import archive
 from persistence.refusals import Refusal
 
-LIMIT_DEFAULT: Final = 50
-LIMIT_MAX: Final = 100
 KEPT_MAX: Final = 10_000
 """Products whose answers one process keeps for ``product_stale_ms``."""
 
@@ -118,22 +115,12 @@ def _no_product(product_id: str) -> Refusal:
 async def list_products(services: Services, query: dict[str, str]) -> Answer:
     """``GET /v1/products``, in the order of the products' ids. Raises ``Refusal``: validation_error, sale_not_found."""
     limit = read_limit(query, LIMIT_DEFAULT, LIMIT_MAX)
-    after = _read_cursor(query.get("cursor", ""))
+    after = read_cursor(query.get("cursor", ""))
     sale_id = query.get("sale_id", "")
     found = await (_of_sale(services, sale_id, after, limit) if sale_id else _of_all(services, after, limit))
     more = len(found) > limit
     page = found[:limit]
-    return _json(ProductPage(page, _cursor(page[-1].id) if more else None))
-
-
-def read_limit(query: dict[str, str], default: int, at_most: int) -> int:
-    """Raises ``Refusal``: validation_error."""
-    text = query.get("limit", "")
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= at_most):
-        raise invalid([("limit", f"is a whole number from 1 to {at_most}")])
-    return int(text)
+    return _json(ProductPage(page, make_cursor(page[-1].id) if more else None))
 
 
 async def _of_sale(services: Services, sale_id: str, after: str, limit: int) -> list[Product]:
@@ -159,22 +146,6 @@ async def _of_all(services: Services, after: str, limit: int) -> list[Product]:
             for state in shown.products.values():
                 found[state.id] = shapes.product(shown.sale, state, shown.now_ms)
     return [found[product] for product in wanted if product in found]
-
-
-def _cursor(product_id: str) -> str:
-    return base64.urlsafe_b64encode(product_id.encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> str:
-    if not cursor:
-        return ""
-    try:
-        after = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode()
-    except (binascii.Error, ValueError):
-        after = ""
-    if not is_name(after):
-        raise invalid([("cursor", "is none that an answer gave")])
-    return after
 
 
 async def _retired(services: Services, sale_id: str) -> archive.Standing:

@@ -110,11 +110,11 @@ def _redis(error: Exception) -> str:
 
 
 def _tell(message: str, code: int) -> int:
-    click.echo(f"flashsale: {_shown(' '.join(message.split()))}", err=True)
+    click.echo(f"flashsale: {printable(' '.join(message.split()))}", err=True)
     return code
 
 
-def _shown(line: str) -> str:
+def printable(line: str) -> str:
     """What came from outside neither fills a terminal nor steers it."""
     if len(line) > HEAD_CHARACTERS + TAIL_CHARACTERS:
         line = f"{line[:HEAD_CHARACTERS]} ... {line[-TAIL_CHARACTERS:]}"

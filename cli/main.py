@@ -9,6 +9,7 @@ from cli import failures
 
 COMMANDS = {
     "api": ("cli.serve:api", "Serve the HTTP API."),
+    "audit": ("cli.audit:audit", "List what people did, the newest first."),
     "customer": ("cli.customer:customer", "Show what is kept of a customer, and forget them."),
     "demo": ("cli.demo.command:demo", "Run one whole sale with thousands of customers, and prove that it adds up."),
     "disputes": ("cli.disputes:disputes", "List disputed charges, the newest first."),
@@ -22,7 +23,7 @@ COMMANDS = {
     ),
     "refund": ("cli.payments:refund", "Give money back for ORDER, whole or in part."),
     "report": ("cli.report.command:report", "How SALE went: sold over time, conversion, peak, refunds, revenue."),
-    "sale": ("cli.sale:sale", "Load, show, pause, resume and end sales."),
+    "sale": ("cli.sale:sale", "Write, load, show, pause, resume, withdraw and end sales."),
     "scheduler": ("cli.serve:scheduler", "Wake the workers, again and again."),
     "stock": ("cli.stock:stock", "Add or take stock."),
     "top": ("cli.top.command:top", "Watch the sales as they go: stock, holds a second, money, lag, answers."),

@@ -19,7 +19,7 @@ def rebuild(sale_id: str, json: bool) -> None:
     """
     with stores() as at:
         try:
-            done = restore(at.db, at.redis, sale_id)
+            done = restore(at.db, at.redis, sale_id, by_hand=True)
         except RebuildRefused as refused:
             raise Failure(str(refused)) from refused
     if json:

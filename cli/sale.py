@@ -1,44 +1,74 @@
 """`flashsale sale`: the life of a sale."""
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import click
+import msgspec
 
-from cli.failures import Failure, first_line, refusal_line
+from cli.asking import confirm, yes_option
+from cli.failures import Failure, first_line, printable, refusal_line
 from cli.output import as_json, json_line, money, table
+from cli.salediff import print_difference, tell_warnings
+from cli.saleinit import template
 from cli.servers import stores
-from engine import ids, shapes
+from engine import ids
 from engine.shapes import Sale
 from persistence import sales
 from persistence.refusals import Refusal
+from persistence.salechange import Warn, compare
 from persistence.salefile import SaleFile, SaleFileError, parse
 
 FAULTS_SHOWN = 5
+"""Faults of a file that fit into the line of an error. Where there are more, each has a line of its own before it."""
+FAULT_LINES_MAX = 100
 FILE_BYTES_MAX = 8 * 1024 * 1024
 
 
 @click.group()
 def sale() -> None:
-    """Load, show, pause, resume and end sales."""
+    """Write, load, show, pause, resume, withdraw and end sales."""
+
+
+@sale.command()
+@click.argument("file", type=click.Path(path_type=Path), default="sale.yaml")
+@click.option("--id", "sale_id", default="my-sale", show_default=True, metavar="ID", help="The id of the sale.")
+def init(file: Path, sale_id: str) -> None:
+    """Write a commented sale file to FILE (sale.yaml), to be changed and loaded. A file that is there is kept."""
+    if ids.NAME.fullmatch(sale_id) is None:
+        raise click.BadParameter("must be 1 to 64 of A-Z a-z 0-9 . _ -, first a letter or a digit", param_hint="--id")
+    try:
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(template(sale_id, datetime.now(UTC)))
+    except FileExistsError as error:
+        raise Failure(f"{file} is there already: give another name", 1) from error
+    click.echo(f"wrote {file}: change it, then `flashsale sale load {file} --dry-run`")
 
 
 @sale.command()
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--dry-run", is_flag=True, help="Print what would change, field by field, and change nothing.")
 @as_json
-def load(file: Path, json: bool) -> None:
+def load(file: Path, dry_run: bool, json: bool) -> None:
     """Put the sale of FILE (JSON or YAML; - reads standard input) on sale, or bring it up to date.
 
-    The same file again changes nothing. A fault in it is told with its line and field; the exit status is 2 then.
+    The same file again changes nothing. A fault in it is told with its line and field; the exit status is 2 then. What
+    is allowed and looks like a mistake is a warning on standard error.
     """
     loaded = _read(file)
     with stores() as at:
         try:
+            found = compare(at.db, loaded)
+            if dry_run:
+                print_difference(found, json=json)
+                return
+            tell_warnings(found.warnings)
             result = sales.load_sale(at.db, at.redis, loaded)
         except Refusal as refusal:
             raise Failure(f"{file}: {_at_fault(refusal, loaded)}{refusal_line(refusal)}", 2) from refusal
-        _print_sale(result.sale, json=json)
+        _print_sale(result.sale, json=json, warnings=found.warnings)
 
 
 @sale.command("list")
@@ -83,14 +113,34 @@ def resume(sale_id: str, json: bool) -> None:
 
 @sale.command()
 @click.argument("sale_id", metavar="ID")
+@yes_option
 @as_json
-def end(sale_id: str, json: bool) -> None:
-    """End a sale for good. Live holds may still be ordered and paid."""
-    _steer(sale_id, "end", json=json)
+def end(sale_id: str, yes: bool, json: bool) -> None:
+    """End a sale for good: on a terminal that asks first. Live holds may still be ordered and paid."""
+    _steer(sale_id, "end", json=json, ask=not yes)
 
 
-def _steer(sale_id: str, verb: sales.Verb, *, json: bool) -> None:
+@sale.command()
+@click.argument("sale_id", metavar="ID")
+@as_json
+def withdraw(sale_id: str, json: bool) -> None:
+    """Take back a sale that is scheduled and had no hold. Its products are free for another sale.
+
+    Its file can be loaded again within 24 hours; after that a sale needs an id of its own.
+    """
     with stores() as at:
+        try:
+            taken = sales.withdraw(at.db, at.redis, _known_name(sale_id))
+        except sales.NotWithdrawn as refused:
+            raise Failure(str(refused)) from refused
+        _print_sale(taken, json=json)
+
+
+def _steer(sale_id: str, verb: sales.Verb, *, json: bool, ask: bool = False) -> None:
+    with stores() as at:
+        if ask:
+            before = sales.show_sale(at.db, at.redis, _known_name(sale_id))
+            confirm(f"This ends sale {before.id} ({before.name}, {before.status}) for good.", yes=False)
         _print_sale(sales.set_state(at.db, at.redis, _known_name(sale_id), verb), json=json)
 
 
@@ -113,9 +163,11 @@ def _read(file: Path) -> SaleFile:
     try:
         return parse(data, format=kind)
     except SaleFileError as error:
-        more = len(error.errors) - FAULTS_SHOWN
-        faults = "; ".join(str(fault) for fault in error.errors[:FAULTS_SHOWN])
-        raise Failure(f"{file}: {faults}{f'; and {more} more' if more > 0 else ''}", 2) from error
+        if len(error.errors) > FAULTS_SHOWN:
+            for fault in error.errors[:FAULT_LINES_MAX]:
+                click.echo(f"{file}: {printable(str(fault))}", err=True)
+            raise Failure(f"{file}: has {len(error.errors)} faults, the first of them above", 2) from error
+        raise Failure(f"{file}: {'; '.join(map(str, error.errors))}", 2) from error
 
 
 def _at_fault(refusal: Refusal, file: SaleFile) -> str:
@@ -126,9 +178,10 @@ def _at_fault(refusal: Refusal, file: SaleFile) -> str:
     return f"products[{names.index(product_id)}].{field}: " if field and product_id in names else ""
 
 
-def _print_sale(shown: Sale, *, json: bool) -> None:
+def _print_sale(shown: Sale, *, json: bool, warnings: list[Warn] | None = None) -> None:
     if json:
-        click.echo(shapes.encode(shown).decode())
+        found = msgspec.to_builtins(shown)
+        json_line(found if warnings is None else found | {"warnings": warnings})
         return
     fenced = ", fenced" if shown.fenced else ""
     click.echo(f"{shown.id}  {shown.name}  {shown.status}{fenced}")

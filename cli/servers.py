@@ -3,7 +3,9 @@ embedded ones for as long as the command runs.
 """
 
 import contextlib
+import getpass
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +15,7 @@ import sqlalchemy
 from engine import connections
 from engine.command import Client
 from engine.settings import Settings
-from persistence import database
+from persistence import audit, database
 from sandbox.servers import EmbeddedPostgres, EmbeddedRedis
 from sandbox.stack import DataDir, data_dir_of, find_running_stack, hold_data_dir
 
@@ -96,6 +98,7 @@ def bring_up_to_date(url: str) -> list[str]:
 @contextlib.contextmanager
 def stores() -> Iterator[Stores]:
     """Both stores for one command. Raises as ``servers``."""
+    audit.act_as(_user())
     with servers() as running:
         settings = running.settings
         db = database.connect(settings.database_url, 4, prepare=bool(settings.database_prepare))
@@ -105,3 +108,12 @@ def stores() -> Iterator[Stores]:
                 yield Stores(settings, db, client)
         finally:
             db.dispose()
+
+
+def _user() -> str:
+    """Who types, as the audit names them: a container may have no name for its user."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):
+        name = f"uid {os.getuid()}"
+    return f"cli {name}@{socket.gethostname()}"

@@ -2,6 +2,7 @@
 
 import click
 
+from cli.asking import confirm, yes_option
 from cli.output import as_json, json_line
 from cli.servers import stores
 from engine import ids
@@ -21,9 +22,10 @@ def stock() -> None:
 @click.argument("product_id", metavar="PRODUCT")
 @click.argument("delta", type=click.IntRange(-DELTA_MAX, DELTA_MAX))
 @click.option("--reason", required=True, help="Why; it is kept in the ledger.")
+@yes_option
 @as_json
-def adjust(product_id: str, delta: int, reason: str, json: bool) -> None:
-    """Add DELTA units of PRODUCT, or take them where it is negative.
+def adjust(product_id: str, delta: int, reason: str, yes: bool, json: bool) -> None:
+    """Add DELTA units of PRODUCT, or take them where it is negative: on a terminal that asks first.
 
     Never below what is held and sold: that is refused, with exit status 1.
     """
@@ -35,6 +37,8 @@ def adjust(product_id: str, delta: int, reason: str, json: bool) -> None:
     with stores() as at:
         if ids.NAME.fullmatch(product_id) is None:
             raise Refusal("product_not_found", f"There is no product {product_id[:64]!r}.")
+        if delta < 0:
+            confirm(f"This takes {-delta} units of {product_id} off sale.", yes=yes)
         product = sales.adjust_stock(at.db, at.redis, product_id, delta, reason, ids.new_token())
     if json:
         json_line(product)

@@ -309,9 +309,9 @@ def _read_stock_change(reply: Reply) -> StockChange:
             return StockChange(reply.position, reply.outcome)
 
 
-def control(sale_id: str, state: str) -> Command[Reply]:
-    """People set a sale ``paused``, ``open`` or ``ended``: reads as ``changed``, ``unchanged`` or ``ended``."""
-    return command("control", sale_id, lambda reply: reply, state=state)
+def control(sale_id: str, state: str, *, reopen: bool = False) -> Command[Reply]:
+    """People set a sale ``paused``, ``open`` or ``ended``: ``changed``, ``unchanged``; ``ended`` without ``reopen``."""
+    return command("control", sale_id, lambda reply: reply, state=state, reopen=int(reopen))
 
 
 def show(sale_id: str, only: Sequence[str] | None = None) -> Command[Shown]:

@@ -96,6 +96,18 @@ class Sale(msgspec.Struct, frozen=True):
     drain: Drain
 
 
+class SaleSummary(msgspec.Struct, frozen=True):
+    """A sale in a list of operators, without its products."""
+
+    id: str
+    name: str
+    status: str
+    fenced: bool
+    starts_at: str | None
+    ends_at: str | None
+    drain: Drain
+
+
 class OrderLine(msgspec.Struct, frozen=True):
     product_id: str
     name: str
@@ -229,6 +241,11 @@ def sale(state: SaleState, products: Iterable[ProductState], now_ms: int, drain:
         products=[product(state, each, now_ms) for each in products],
         drain=drain,
     )
+
+
+def summary(state: SaleState, now_ms: int, drain: Drain) -> SaleSummary:
+    window = _moment(state.starts_ms), _moment(state.ends_ms)
+    return SaleSummary(state.id, state.name, state.status_at(now_ms), state.fenced, *window, drain)
 
 
 encode = msgspec.json.Encoder().encode

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- control: people pause, resume or end a sale. An ended one stays ended.
+-- control: people pause, resume or end a sale. An ended one stays ended, unless it was withdrawn and is loaded again.
 -- KEYS: the sale's seven.
--- ARGV[1] mark; ARGV[2] packed {state}: 'paused', 'open' or 'ended'.
+-- ARGV[1] mark; ARGV[2] packed {state, reopen}: 'paused', 'open' or 'ended'; reopen 1 where an ended one may be opened, else 0.
 -- Returns {epoch, seq, now_ms, ...}; its words in the order of the checks:
 --   'no_sale'
 --   'fenced'
@@ -14,7 +14,7 @@
 if not exists then return answer('no_sale') end
 if fenced then return answer('fenced') end
 if sale.state == arg.state then return answer('unchanged') end
-if sale.state == 'ended' then return answer('ended') end
+if sale.state == 'ended' and arg.reopen ~= 1 then return answer('ended') end
 
 emit('state', {'state', arg.state})
 commit()

@@ -20,6 +20,7 @@ from payments.context import Context
 from payments.events import ID_LENGTH_MAX, Done, Ended, Event, Later, Outcome, Parked, PendingOrder, is_provider_id
 from payments.failures import AWAY, describe, trace
 from payments.handlers import HANDLERS
+from persistence.audit import note
 from persistence.refusals import Refusal
 from persistence.statement import Statement
 from persistence.tables import webhook_events
@@ -276,6 +277,7 @@ def replay(ctx: Context, pool: Executor, *, pending_only: bool = False) -> int:
     values = {"status": "stored", "handled_at": None, "reason": None, "due_at": func.now(), "tries": 0}
     with ctx.db.begin() as conn:
         replayed = conn.execute(update(webhook_events).where(wanted).values(**values)).rowcount
+        note(conn, "replay_webhooks", "pending" if pending_only else "all", events=replayed)
     while handle_once(ctx, 200, pool):
         pass
     return replayed

@@ -20,6 +20,7 @@ from payments.provider import ProviderRefused, ProviderUnavailable
 from payments.records import OrderRecord
 from payments.refunds import GIVEN, promised, put_off, show, work
 from payments.trail import itself, of_order
+from persistence.audit import note
 from persistence.database import reading
 from persistence.refusals import Refusal
 from persistence.tables import order_lines, refunds
@@ -122,6 +123,7 @@ def _begin(ctx: Context, order_id: str, refund_id: str, request: RefundRequest) 
                 due_at=records.in_seconds(ctx.lease_seconds),
             )
         )
+        note(conn, "refund", order_id, refund_id=refund_id, amount=amount, currency=order.currency)
 
 
 def _lines(conn: Connection, order_id: str, request: RefundRequest) -> tuple[list[Any], int]:

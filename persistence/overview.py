@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Engine, Row, func, select
+from sqlalchemy import Engine, Row, collate, func, select, text
 
 from engine import commands, keys, shapes
 from engine.command import Client, run
@@ -18,6 +18,39 @@ def list_sales(db: Engine, redis: Client) -> list[shapes.Sale]:
     with reading(db) as conn:
         rows = conn.execute(_query().order_by(sales.c.created_at.desc(), sales.c.id)).all()
     return [_show(db, redis, row) for row in rows]
+
+
+def shown_sales(db: Engine, after: str, limit: int) -> list[shapes.PublicSale]:
+    """Sales that have not ended, in the order of their ids, behind the id ``after``."""
+    with reading(db) as conn:
+        rows = conn.execute(_SHOWN, {"after": after, "limit": limit}).all()
+    return [shapes.public_sale(_state(row, Position(1, 0)), row.now_ms) for row in rows]
+
+
+_SHOWN = text("""
+    SELECT *, floor(extract(epoch FROM now()) * 1000)::bigint AS now_ms FROM sales
+     WHERE id COLLATE "C" > :after AND retired_at IS NULL AND state <> 'ended' AND (ends_at IS NULL OR ends_at > now())
+     ORDER BY id COLLATE "C" LIMIT :limit""")
+
+
+def list_summaries(db: Engine, redis: Client, after: str, limit: int) -> list[shapes.SaleSummary]:
+    """Every sale without its products, in the order of their ids, behind the id ``after``."""
+    by_id = collate(sales.c.id, "C")
+    with reading(db) as conn:
+        rows = conn.execute(_query().where(by_id > after).order_by(by_id).limit(limit)).all()
+    return [_summary(db, redis, row) for row in rows]
+
+
+def _summary(db: Engine, redis: Client, row: Row[Any]) -> shapes.SaleSummary:
+    cursor = Position(row.epoch, row.seq)
+    if row.retired_at is None:
+        shown = run(redis, commands.show(row.id, []))
+        if shown.sale is not None:
+            drain = shapes.Drain(shown.position.seq, cursor.seq, lag_seconds(redis, row.id, cursor, shown))
+            return shapes.summary(shown.sale, shown.now_ms, drain)
+    with reading(db) as conn:
+        now_ms = shapes.to_ms(conn.execute(select(func.now())).scalar_one())
+    return shapes.summary(_state(row, cursor), now_ms, shapes.Drain(cursor.seq, cursor.seq, 0.0))
 
 
 def show_sale(db: Engine, redis: Client, sale_id: str) -> shapes.Sale:
@@ -64,7 +97,13 @@ def _show_from_postgres(db: Engine, row: Row[Any], cursor: Position) -> shapes.S
     with reading(db) as conn:
         found = conn.execute(select(products).where(products.c.sale_id == row.id).order_by(products.c.id)).all()
         now_ms = shapes.to_ms(conn.execute(select(func.now())).scalar_one())
-    state = SaleState(
+    drain = shapes.Drain(cursor.seq, cursor.seq, 0.0)
+    return shapes.sale(_state(row, cursor), map(product_state, found), now_ms, drain)
+
+
+def _state(row: Row[Any], cursor: Position) -> SaleState:
+    """A sale as Postgres has it."""
+    return SaleState(
         id=row.id,
         name=row.name,
         state="ended" if row.retired_at else row.state,
@@ -78,4 +117,3 @@ def _show_from_postgres(db: Engine, row: Row[Any], cursor: Position) -> shapes.S
         mark="",
         repairs=0,
     )
-    return shapes.sale(state, map(product_state, found), now_ms, shapes.Drain(cursor.seq, cursor.seq, 0.0))

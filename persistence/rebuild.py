@@ -23,6 +23,7 @@ from engine.records import HoldRecord, Line, Position
 from engine.shapes import to_ms
 from persistence import tables
 from persistence.archive import hold_record
+from persistence.audit import note
 from persistence.database import reading
 from persistence.drain import Astray, drain_once, read_on
 
@@ -139,10 +140,18 @@ def _fence_if_lost(db: Engine, redis: Client, sale_id: str) -> int | None:
     return None
 
 
-def rebuild(db: Engine, redis: Client, sale_id: str, *, batch: int = RESTORE_BATCH, lost: int | None = None) -> Rebuilt:
+def rebuild(
+    db: Engine,
+    redis: Client,
+    sale_id: str,
+    *,
+    batch: int = RESTORE_BATCH,
+    lost: int | None = None,
+    by_hand: bool = False,
+) -> Rebuilt:
     """Restore a sale in Redis from Postgres: sold holds, then those in payment in the order of their orders, then held
     ones in the order of their events, each while it fits. Holds that Postgres does not know are lost, and their units
-    are for sale. ``lost`` is the epoch that was found to be lost, and fenced.
+    are for sale. ``lost`` is the epoch that was found to be lost, and fenced. ``by_hand`` is written to the audit.
 
     Raises ``RebuildRefused`` where there is no such sale, it is retired, or another rebuild overtook this one.
     """
@@ -178,6 +187,8 @@ def rebuild(db: Engine, redis: Client, sale_id: str, *, batch: int = RESTORE_BAT
             redis.hset(keys.PRODUCTS, mapping=products)  # type: ignore[arg-type]
         # Freed under the lock: a rebuild that waits for it fences the sale again before it looks what is to be drained.
         _check(run(redis, commands.fence(sale_id, fenced=False, epoch=epoch)).outcome)
+        if by_hand:
+            note(conn, "rebuild", sale_id, epoch=epoch)
     ended = counts["released"] + counts["expired"]
     return Rebuilt(sale_id, epoch, counts["sold"], counts["paying"], counts["held"], ended, too_many)
 

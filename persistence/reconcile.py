@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, select, text
+from sqlalchemy import Connection, Engine, select, text
 
 from engine import commands, keys, shapes
 from engine.command import Client, run
 from engine.records import Position
+from persistence.audit import note
 from persistence.comparison import Comparison, compare_counters
 from persistence.drift import Drift, Finding, MendCounter, MendCustomer, MendDeadline, MendLedger, Report
 from persistence.refusals import Refusal
 from persistence.snapshot import Moved, Snapshot, Tail, read_snapshot
-from persistence.tables import audit, cursors
+from persistence.tables import cursors
 
 __all__ = ["CannotCompare", "Drift", "Repaired", "Report", "StripeCheck", "apply", "reconcile"]
 
@@ -132,7 +133,7 @@ def _repair(db: Engine, redis: Client, sale_id: str, findings: Sequence[Finding]
         if ledger:
             _mend_ledger(conn, sale_id, ledger)
         detail = [finding.drift for finding in findings if finding.repair]
-        conn.execute(insert(audit).values(action="repair", subject=sale_id, detail={"drift": shapes.builtins(detail)}))
+        note(conn, "repair", sale_id, drift=shapes.builtins(detail))
     if counters or customers:
         run(redis, commands.mend(sale_id, repairs, counters, customers))
     for each in wanted:

@@ -1,5 +1,6 @@
 """Sale files: JSON or YAML, read strictly. All faults are told at once, each with its field and its line."""
 
+import difflib
 import re
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -16,10 +17,12 @@ PRICE_MAX: Final = 99_999_999
 STOCK_MAX: Final = 10_000_000
 LIMIT_MAX: Final = 1_000_000
 TTL_MAX_SECONDS: Final = 86_400
+HOLD_TTL_SECONDS: Final = 120
+PAYMENT_TTL_SECONDS: Final = 300
 PRODUCTS_MAX: Final = 1000
 
-_CURRENCY = re.compile(r"[a-z]{3}")
-_MOMENT = re.compile(r"(\d{4})-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?")
+CURRENCY: Final = re.compile(r"[a-z]{3}")
+_MOMENT = re.compile(r"(\d{4})-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
 
 
 class FileProduct(msgspec.Struct, frozen=True):
@@ -93,9 +96,11 @@ class _Reader:
             name=self._text("name", of),
             starts_at=starts_at,
             ends_at=ends_at,
-            hold_ttl_seconds=self._whole("hold_ttl_seconds", of.get("hold_ttl_seconds", 120), 1, TTL_MAX_SECONDS),
+            hold_ttl_seconds=self._whole(
+                "hold_ttl_seconds", of.get("hold_ttl_seconds", HOLD_TTL_SECONDS), 1, TTL_MAX_SECONDS
+            ),
             payment_ttl_seconds=self._whole(
-                "payment_ttl_seconds", of.get("payment_ttl_seconds", 300), 1, TTL_MAX_SECONDS
+                "payment_ttl_seconds", of.get("payment_ttl_seconds", PAYMENT_TTL_SECONDS), 1, TTL_MAX_SECONDS
             ),
             products=self._products(of),
         )
@@ -145,7 +150,7 @@ class _Reader:
         inside = f"{field}." if field else ""
         for name in value:
             if name not in known:
-                self._fault(f"{inside}{name}", "is not a field of a sale file")
+                self._fault(f"{inside}{name}", f"is not a field of a sale file{_meant(name, known)}")
         for name in required.split():
             if name not in value:
                 self._fault(f"{inside}{name}", "is missing")
@@ -177,12 +182,15 @@ class _Reader:
         self._fault(field, f"must be a whole number from {least} to {most}")
         return 0
 
+    def _lifetime(self, field: str, of: dict[str, Any], default: int) -> int:
+        return self._whole(field, of.get(field, default), 1, TTL_MAX_SECONDS)
+
     def _money(self, field: str, value: object) -> Money:
         of = self._object(field, value, "amount currency")
         amount, currency = 0, of.get("currency", "")
         if "amount" in of:
             amount = self._whole(f"{field}.amount", of["amount"], 1, PRICE_MAX)
-        if "currency" in of and not (isinstance(currency, str) and _CURRENCY.fullmatch(currency)):
+        if "currency" in of and not (isinstance(currency, str) and CURRENCY.fullmatch(currency)):
             self._fault(f"{field}.currency", "must be an ISO 4217 code of three lower-case letters, as usd")
             currency = ""
         return Money(amount, currency)
@@ -203,3 +211,9 @@ class _Reader:
             pass
         self._fault(field, "must be a time as 2026-11-27T08:00:00Z (RFC 3339)")
         return None
+
+
+def _meant(name: str, known: list[str]) -> str:
+    """A known field that is spelled nearly so, as a question."""
+    near = difflib.get_close_matches(name[:NAME_MAX_CHARACTERS].lower(), known, 1)
+    return f"; did you mean {near[0]}?" if near else ""

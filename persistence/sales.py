@@ -5,7 +5,7 @@ Postgres has the event.
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from sqlalchemy import Connection, Engine, insert, select, text, update
+from sqlalchemy import Connection, Engine, func, select, text, update
 from sqlalchemy.dialects import postgresql
 
 from engine import commands, shapes
@@ -13,15 +13,27 @@ from engine.command import Client, Command, run
 from engine.outcomes import Outcome
 from engine.records import Position
 from persistence import housekeeping, overview
+from persistence.audit import last_action, note
 from persistence.database import reading
 from persistence.drain import Astray, NotDrained, drain_to
 from persistence.housekeeping import republish, retire
 from persistence.overview import list_sales, show_sale
 from persistence.refusals import Refusal
 from persistence.salefile import STOCK_MAX, SaleFile
-from persistence.tables import audit, claims, cursors, sales
+from persistence.tables import claims, cursors, ledger, sales
 
-__all__ = ["LoadResult", "adjust_stock", "list_sales", "load_sale", "republish", "retire", "set_state", "show_sale"]
+__all__ = [
+    "LoadResult",
+    "NotWithdrawn",
+    "adjust_stock",
+    "list_sales",
+    "load_sale",
+    "republish",
+    "retire",
+    "set_state",
+    "show_sale",
+    "withdraw",
+]
 
 RETRY_SECONDS: Final = 2
 REASON_MAX_CHARACTERS: Final = 500
@@ -52,12 +64,25 @@ def load_sale(db: Engine, redis: Client, file: SaleFile) -> LoadResult:
                 raise _below_committed(change.product, change)
             case Outcome.NO_SALE | Outcome.FENCED:
                 raise _unavailable(file.id)
-        changed = change.outcome is Outcome.LOADED
+        opened = _reopen(conn, redis, file.id)
+        changed = opened is not None or change.outcome is Outcome.LOADED
         if changed:
-            _note(conn, "load", file.id, products=len(file.products))
+            note(conn, "load", file.id, products=len(file.products))
     housekeeping.publish(redis, {product.id: file.id for product in file.products})
-    _drain(db, redis, file.id, change.position)
+    _drain(db, redis, file.id, opened or change.position)
     return LoadResult(show_sale(db, redis, file.id), changed)
+
+
+def _reopen(conn: Connection, redis: Client, sale_id: str) -> Position | None:
+    """Open a sale that was withdrawn; the event's position, or None where it was not."""
+    if not _is_withdrawn(conn, sale_id):
+        return None
+    reply = run(redis, commands.control(sale_id, _STATES["resume"], reopen=True))
+    return reply.position if reply.outcome is Outcome.CHANGED else None
+
+
+def _is_withdrawn(conn: Connection, sale_id: str) -> bool:
+    return last_action(conn, sale_id, ("load", "end", "withdraw")) == "withdraw"
 
 
 def _take_sale(conn: Connection, file: SaleFile) -> bool:
@@ -152,9 +177,60 @@ def set_state(db: Engine, redis: Client, sale_id: str, state: Verb) -> shapes.Sa
             raise _ended(sale_id)
         case Outcome.CHANGED:
             with db.begin() as conn:
-                _note(conn, state, sale_id)
+                note(conn, state, sale_id)
+        case _ if state == "end":
+            _end_withdrawn(db, sale_id)
     _drain(db, redis, sale_id, reply.position)
     return show_sale(db, redis, sale_id)
+
+
+def _end_withdrawn(db: Engine, sale_id: str) -> None:
+    """A withdrawn sale that people end stays ended."""
+    with db.begin() as conn:
+        if _is_withdrawn(conn, sale_id):
+            note(conn, "end", sale_id)
+
+
+class NotWithdrawn(Exception):
+    """A sale that cannot be withdrawn; the message says why, and what to do instead."""
+
+
+def withdraw(db: Engine, redis: Client, sale_id: str) -> shapes.Sale:
+    """End a scheduled sale that has had no hold, so that its products are free for another sale and its file can be
+    loaded again. Raises ``NotWithdrawn``, and ``Refusal`` as ``set_state``.
+    """
+    before = show_sale(db, redis, sale_id)
+    if before.status == "ended":
+        with reading(db) as conn:
+            if _is_withdrawn(conn, sale_id):
+                return before
+    if before.fenced:
+        raise _unavailable(sale_id)
+    if before.status not in ("scheduled", "paused") or not _is_ahead(db, sale_id):
+        raise NotWithdrawn(
+            f"sale {sale_id} is {before.status} and not scheduled: `flashsale sale end {sale_id}` ends it for good"
+        )
+    if any(each.stock.held or each.stock.sold for each in before.products) or _had_holds(db, sale_id):
+        raise NotWithdrawn(f"sale {sale_id} has had holds: `flashsale sale end {sale_id}` ends it for good")
+    with db.begin() as conn:  # first, so that the next load knows it, also after a crash
+        note(conn, "withdraw", sale_id)
+    reply = run(redis, commands.control(sale_id, _STATES["end"]))
+    if reply.outcome in (Outcome.NO_SALE, Outcome.FENCED):
+        raise _unavailable(sale_id)
+    _drain(db, redis, sale_id, reply.position)
+    return show_sale(db, redis, sale_id)
+
+
+def _is_ahead(db: Engine, sale_id: str) -> bool:
+    """Whether its start is still to come."""
+    with reading(db) as conn:
+        return bool(conn.scalar(select(sales.c.starts_at > func.now()).where(sales.c.id == sale_id)))
+
+
+def _had_holds(db: Engine, sale_id: str) -> bool:
+    with reading(db) as conn:
+        moved = ledger.c.sale_id == sale_id, ledger.c.hold_id.is_not(None)
+        return conn.scalar(select(ledger.c.id).where(*moved).limit(1)) is not None
 
 
 def adjust_stock(
@@ -176,7 +252,7 @@ def adjust_stock(
             raise _unavailable(sale_id)
         case Outcome.ADJUSTED:
             with db.begin() as conn:
-                _note(conn, "adjust", product_id, sale_id=sale_id, delta=delta, reason=reason)
+                note(conn, "adjust", product_id, sale_id=sale_id, delta=delta, reason=reason)
     _drain(db, redis, sale_id, change.position)
     shown = run(redis, commands.show(sale_id, [product_id]))
     if shown.sale is None or product_id not in shown.products:
@@ -203,10 +279,6 @@ def _drain(db: Engine, redis: Client, sale_id: str, position: Position) -> None:
         ) from error
     except Astray as error:
         raise _unavailable(sale_id) from error
-
-
-def _note(conn: Connection, action: str, subject: str, **detail: object) -> None:
-    conn.execute(insert(audit).values(action=action, subject=subject, detail=detail))
 
 
 def _below_committed(product_id: str, change: commands.StockChange) -> Refusal:

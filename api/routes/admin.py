@@ -10,17 +10,19 @@ from api import admin, examples
 from api.bodies import Body, EmptyBody, RefundBody, SaleFileBody, StockBody, is_name, stock_faults
 from api.docs import Query, doc
 from api.once import do_once, given
+from api.paging import read_limit
 from api.routes.common import (
     AnyRequest,
     body_of,
     headers_of,
     json_body_of,
+    pages,
     path_of,
     query_of,
     services_of,
 )
+from api.saleslist import AdminSalePage, admin_page, read_page
 from api.services import Services
-from api.shop import read_limit
 from api.wire import Answer, Headers, check_json, read_key
 from engine import shapes
 from engine.shapes import Product, Refund, Sale
@@ -73,6 +75,24 @@ async def put_sale(request: AnyRequest) -> Answer:
     with contextlib.suppress(RedisError):  # it is loaded; this process's copy follows at the first miss
         await services.catalogue.refresh([product.id for product in sale.products])
     return Answer(200, shapes.encode(sale))
+
+
+@get(
+    "/v1/admin/sales",
+    opt=doc(
+        summary="Every sale, without its products, in the order of their ids",
+        tag="admin",
+        auth="admin",
+        answer=AdminSalePage,
+        example={"data": [examples.SALE_SUMMARY], "next_cursor": None},
+        query=pages("How many at most."),
+        codes=("validation_error", "overloaded", "unavailable"),
+    ),
+)
+async def list_admin_sales(request: AnyRequest) -> Answer:
+    services, _ = _admin(request)
+    page = await services.quick.run(admin_page, services.payments, *read_page(query_of(request)))
+    return Answer(200, shapes.encode(page))
 
 
 @get(
@@ -297,6 +317,7 @@ async def get_reconciliation(request: AnyRequest) -> Answer:
 
 
 ROUTES = [
+    list_admin_sales,
     put_sale,
     get_admin_sale,
     pause_sale,

@@ -6,6 +6,8 @@ import msgspec
 from litestar import Request
 
 from api.bodies import Body
+from api.docs import Query
+from api.paging import LIMIT_DEFAULT, LIMIT_MAX
 from api.services import Services
 from api.wire import Headers, check_json, read_body, read_headers
 
@@ -25,6 +27,12 @@ def headers_of(request: AnyRequest) -> Headers:
 async def body_of(request: AnyRequest, headers: Headers) -> bytes:
     """Raises ``Refusal``: body_too_large."""
     return await read_body(request.receive, headers)
+
+
+def pages(description: str) -> tuple[Query, Query]:
+    """The parameters of a list in pages."""
+    bounds = {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT}
+    return Query("limit", description, bounds), Query("cursor", "`next_cursor` of the page before.")
 
 
 def path_of(request: AnyRequest, name: str) -> str:

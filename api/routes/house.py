@@ -1,6 +1,6 @@
 """Health, metrics, the OpenAPI document, and what each problem means."""
 
-from typing import cast
+from typing import Final, cast
 
 import msgspec
 from litestar import get
@@ -12,6 +12,9 @@ from api.metrics import CONTENT_TYPE
 from api.routes.common import AnyRequest, path_of, services_of
 from api.wire import Answer
 from persistence.refusals import PROBLEMS, Refusal
+from persistence.saleschema import PATH, schema
+
+_SALE_SCHEMA: Final = msgspec.json.encode(schema())
 
 
 class ProblemPage(msgspec.Struct, frozen=True):
@@ -67,6 +70,19 @@ async def get_openapi(request: AnyRequest) -> Answer:
 
 
 @get(
+    PATH,
+    opt=doc(
+        summary="The JSON Schema of a sale file, for editors",
+        tag="health",
+        answer="application/schema+json",
+        example={"$schema": "https://json-schema.org/draft/2020-12/schema"},
+    ),
+)
+async def get_sale_schema() -> Answer:
+    return Answer(200, _SALE_SCHEMA, ((b"content-type", b"application/schema+json"),))
+
+
+@get(
     "/problems/{code:str}",
     opt=doc(
         summary="What a problem's type means",
@@ -89,4 +105,4 @@ async def get_problem(request: AnyRequest) -> Answer:
     return Answer(200, msgspec.json.encode(ProblemPage(f"/problems/{code}", code, problem.title, problem.status)))
 
 
-ROUTES = [get_live, get_ready, get_metrics, get_openapi, get_problem]
+ROUTES = [get_live, get_ready, get_metrics, get_openapi, get_sale_schema, get_problem]

@@ -5,7 +5,8 @@ from litestar import get
 from api import examples, shop
 from api.caching import unless_known
 from api.docs import Query, doc
-from api.routes.common import AnyRequest, headers_of, path_of, query_of, services_of
+from api.routes.common import AnyRequest, headers_of, pages, path_of, query_of, services_of
+from api.saleslist import SalePage
 from api.wire import Answer
 from engine.shapes import Product, PublicSale
 
@@ -26,6 +27,22 @@ async def get_sale(request: AnyRequest) -> Answer:
 
 
 @get(
+    "/v1/sales",
+    opt=doc(
+        summary="The sales that have not ended, in the order of their ids",
+        tag="shop",
+        tagged=True,
+        answer=SalePage,
+        example={"data": [examples.PUBLIC_SALE], "next_cursor": None},
+        query=pages("How many at most."),
+        codes=("validation_error", "overloaded", "unavailable"),
+    ),
+)
+async def list_sales(request: AnyRequest) -> Answer:
+    return _unless_known(request, await services_of(request).sales.page(query_of(request)))
+
+
+@get(
     "/v1/products",
     opt=doc(
         summary="Products with their live stock, in the order of their ids",
@@ -35,12 +52,7 @@ async def get_sale(request: AnyRequest) -> Answer:
         example=examples.PRODUCTS,
         query=(
             Query("sale_id", "Only the products of this sale."),
-            Query(
-                "limit",
-                "How many at most.",
-                {"type": "integer", "minimum": 1, "maximum": shop.LIMIT_MAX, "default": shop.LIMIT_DEFAULT},
-            ),
-            Query("cursor", "`next_cursor` of the page before."),
+            *pages("How many at most."),
         ),
         codes=("validation_error", "sale_not_found", "sale_unavailable", "overloaded", "unavailable"),
     ),
@@ -68,4 +80,4 @@ def _unless_known(request: AnyRequest, answer: Answer) -> Answer:
     return unless_known(answer, headers_of(request).if_none_match)
 
 
-ROUTES = [get_sale, list_products, get_product]
+ROUTES = [list_sales, get_sale, list_products, get_product]

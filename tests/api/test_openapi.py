@@ -16,6 +16,8 @@ from persistence.refusals import PROBLEMS
 from tests.api.server import Shop, product
 
 CONTRACT = {
+    "GET /v1/sales",
+    "GET /v1/admin/sales",
     "GET /v1/sales/{sale_id}",
     "GET /v1/products",
     "GET /v1/products/{product_id}",
@@ -156,6 +158,8 @@ def test_answers_are_as_the_document_says(shop: Shop, spec: Json) -> None:
     check("GET /v1/holds/{hold_id}", shop.client.get(f"/v1/holds/{hold['id']}"))
     check("GET /v1/products", shop.client.get("/v1/products"))
     check("GET /v1/products/{product_id}", shop.client.get("/v1/products/sock"))
+    check("GET /v1/sales", shop.client.get("/v1/sales"))
+    check("GET /v1/admin/sales", shop.admin("GET", "/v1/admin/sales"))
     check("GET /v1/sales/{sale_id}", shop.client.get("/v1/sales/bf"))
     check("GET /v1/sales/{sale_id}", shop.client.get("/v1/sales/nope"))
     order = shop.order(hold)

@@ -1,0 +1,203 @@
+"""What a sale file would change, and what about it looks like a mistake."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Engine, Row, func, select
+
+from engine.shapes import Money, rfc3339
+from persistence.database import reading
+from persistence.refusals import Refusal
+from persistence.salefile import FileProduct, SaleFile
+from persistence.tables import claims, products, sales
+
+HOLD_TTL_SHORT_SECONDS: Final = 30
+PAYMENT_TTL_SHORT_SECONDS: Final = 60
+TTL_LONG_SECONDS: Final = 3600
+WINDOW_SHORT: Final = timedelta(minutes=5)
+FAR: Final = timedelta(days=366)
+PAST: Final = timedelta(days=1)
+"""How long ago a new sale may have started without a warning."""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A field of the file, as ``name`` or ``products[sneaker].price``, and its values. ``before`` is null where the
+    product or the sale is new.
+    """
+
+    field: str
+    before: Any
+    after: Any
+
+
+class Warn(msgspec.Struct, frozen=True):
+    """Something that is allowed, and may be a mistake. ``field`` as in a fault of the file."""
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field} {self.message}"
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """``new``: the sale was not loaded before. ``unnamed``: products of the sale that the file leaves out."""
+
+    sale_id: str
+    new: bool
+    changes: list[Change]
+    unnamed: list[str]
+    warnings: list[Warn]
+
+
+def compare(db: Engine, file: SaleFile, now: datetime | None = None) -> Difference:
+    """What a load of ``file`` would change. Raises ``Refusal`` where it would be refused by what Postgres knows.
+    Changes nothing.
+    """
+    with reading(db) as conn:
+        sale = conn.execute(select(sales).where(sales.c.id == file.id)).one_or_none()
+        rows = conn.execute(select(products).where(products.c.sale_id == file.id)).all()
+        _check(conn, file, sale, rows)
+    known = {row.id: row for row in rows}
+    named = {product.id for product in file.products}
+    return Difference(
+        sale_id=file.id,
+        new=sale is None,
+        changes=[*_sale_changes(file, sale), *(each for item in file.products for each in _changes(item, known))],
+        unnamed=sorted(known.keys() - named),
+        warnings=[*_warn(file, sale, now or datetime.now(UTC)), *_warn_products(file, known)],
+    )
+
+
+def _sale_changes(file: SaleFile, sale: Row[Any] | None) -> Iterator[Change]:
+    after = {
+        "name": file.name,
+        "starts_at": _moment(file.starts_at),
+        "ends_at": _moment(file.ends_at),
+        "hold_ttl_seconds": file.hold_ttl_seconds,
+        "payment_ttl_seconds": file.payment_ttl_seconds,
+    }
+    before: dict[str, Any] = {}
+    if sale is not None:
+        before = {
+            "name": sale.name,
+            "starts_at": _moment(sale.starts_at),
+            "ends_at": _moment(sale.ends_at),
+            "hold_ttl_seconds": sale.hold_ttl_ms // 1000,
+            "payment_ttl_seconds": sale.payment_ttl_ms // 1000,
+        }
+    for name, value in after.items():
+        if sale is None or before[name] != value:
+            yield Change(name, before.get(name), value)
+
+
+def _changes(item: FileProduct, known: dict[str, Row[Any]]) -> Iterator[Change]:
+    row = known.get(item.id)
+    after = {
+        "name": item.name,
+        "price": item.price,
+        "compare_at_price": item.compare_at_price,
+        "stock": item.stock,
+        "per_customer_limit": item.per_customer_limit,
+    }
+    before: dict[str, Any] = {}
+    if row is not None:
+        before = {
+            "name": row.name,
+            "price": Money(row.price, row.currency),
+            "compare_at_price": None if row.compare_at is None else Money(row.compare_at, row.currency),
+            "stock": row.loaded,
+            "per_customer_limit": row.per_customer_limit,
+        }
+    for name, value in after.items():
+        if row is None or before[name] != value:
+            yield Change(f"products[{item.id}].{name}", before.get(name), value)
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return None if moment is None else rfc3339(moment)
+
+
+def _check(conn: Connection, file: SaleFile, sale: Row[Any] | None, rows: Any) -> None:
+    """Raises ``Refusal`` as a load would."""
+    if sale is not None and sale.retired_at is not None:
+        raise Refusal("sale_ended", f"Sale {file.id} ended and was put away: give the new sale an id of its own.")
+    wanted = [product.id for product in file.products]
+    others = conn.execute(
+        select(claims.c.product_id, claims.c.sale_id)
+        .join(sales, sales.c.id == claims.c.sale_id)
+        .where(
+            claims.c.product_id.in_(wanted),
+            claims.c.sale_id != file.id,
+            sales.c.state != "ended",
+            (sales.c.ends_at.is_(None)) | (sales.c.ends_at > func.now()),
+        )
+        .order_by(claims.c.product_id)
+    ).all()
+    for other in others:
+        raise Refusal(
+            "product_in_other_sale",
+            f"Product {other.product_id} is in sale {other.sale_id}, which has not ended.",
+            product_id=other.product_id,
+            sale_id=other.sale_id,
+        )
+    stock = {product.id: product.stock for product in file.products}
+    for row in rows:
+        total = row.total + stock.get(row.id, row.loaded) - row.loaded
+        if total < row.held + row.sold:
+            raise Refusal(
+                "stock_below_committed",
+                f"Product {row.id} would have {total} units; {row.held} are held and {row.sold} sold.",
+                product_id=row.id,
+                total=total,
+                held=row.held,
+                sold=row.sold,
+            )
+
+
+def _warn(file: SaleFile, sale: Row[Any] | None, now: datetime) -> Iterator[Warn]:
+    starts_at, ends_at = file.starts_at, file.ends_at
+    if ends_at and ends_at <= now:
+        yield Warn("ends_at", f"is in the past ({rfc3339(ends_at)}): the sale takes no hold")
+    elif starts_at and sale is None and starts_at < now - PAST:
+        yield Warn("starts_at", f"is in the past ({rfc3339(starts_at)}): the sale is live at once")
+    if starts_at and starts_at > now + FAR:
+        yield Warn("starts_at", f"is more than a year away ({rfc3339(starts_at)})")
+    if ends_at and ends_at > max(starts_at or now, now) + FAR:
+        yield Warn("ends_at", f"is more than a year after the start ({rfc3339(ends_at)})")
+    if ends_at and ends_at > now and ends_at - max(starts_at or now, now) < WINDOW_SHORT:
+        yield Warn("ends_at", "leaves less than five minutes for the sale")
+    if sale is not None and starts_at and starts_at > now and (sale.starts_at is None or sale.starts_at <= now):
+        yield Warn("starts_at", "is in the future: the sale stops taking holds until then")
+    for name, seconds, short in (
+        ("hold_ttl_seconds", file.hold_ttl_seconds, HOLD_TTL_SHORT_SECONDS),
+        ("payment_ttl_seconds", file.payment_ttl_seconds, PAYMENT_TTL_SHORT_SECONDS),
+    ):
+        if seconds < short:
+            yield Warn(name, f"is {seconds} s: few customers can be that quick")
+        elif seconds > TTL_LONG_SECONDS:
+            yield Warn(name, f"is {seconds} s: what is not paid comes back on sale that late")
+    if len({product.price.currency for product in file.products}) > 1:
+        yield Warn("products", "have several currencies: no hold can mix them")
+
+
+def _warn_products(file: SaleFile, known: dict[str, Row[Any]]) -> Iterator[Warn]:
+    for number, item in enumerate(file.products):
+        at, row = f"products[{number}]", known.get(item.id)
+        if row is not None and row.currency != item.price.currency:
+            yield Warn(f"{at}.price.currency", f"changes from {row.currency} to {item.price.currency}")
+        elif row is not None and item.price.amount * 2 <= row.price:
+            yield Warn(f"{at}.price", f"falls from {row.price} to {item.price.amount}: by half or more")
+        compare_at = item.compare_at_price
+        if compare_at and compare_at.amount <= item.price.amount:
+            yield Warn(f"{at}.compare_at_price", "is not above the price")
+        elif compare_at and item.price.amount * 10 <= compare_at.amount:
+            yield Warn(f"{at}.price", f"is {item.price.amount}, a tenth of compare_at_price or less")
+        if item.stock and item.per_customer_limit is not None and item.per_customer_limit > item.stock:
+            yield Warn(f"{at}.per_customer_limit", f"is {item.per_customer_limit}, above the stock of {item.stock}")
+        if item.stock == 0 and row is None:
+            yield Warn(f"{at}.stock", "is 0: the product is sold out from the start")
+        elif row is not None and item.stock * 2 <= row.loaded:
+            yield Warn(f"{at}.stock", f"falls from {row.loaded} to {item.stock}: by half or more")
