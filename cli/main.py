@@ -14,8 +14,10 @@ COMMANDS = {
     "demo": ("cli.demo.command:demo", "Run one whole sale with thousands of customers, and prove that it adds up."),
     "disputes": ("cli.disputes:disputes", "List disputed charges, the newest first."),
     "doctor": ("cli.doctor.command:doctor", "Check Redis, Postgres, Stripe and this machine, and say what to change."),
+    "hold": ("cli.timelines:hold", "Look at one hold."),
     "holds": ("cli.holds:holds", "Look after holds."),
     "migrate": ("cli.serve:migrate", "Bring Postgres to the current schema."),
+    "order": ("cli.timelines:order", "Look at one order."),
     "rebuild": ("cli.rebuild:rebuild", "Restore SALE in Redis from Postgres, after Redis lost data."),
     "reconcile": (
         "cli.reconcile:reconcile",

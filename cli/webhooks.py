@@ -32,14 +32,17 @@ def replay(pending: bool, json: bool) -> None:
 
 @webhooks.command("list")
 @click.option("--status", type=click.Choice(listing.OPEN), help="Only those of this status.")
+@click.option(
+    "--limit", type=click.IntRange(1, listing.LIMIT_MAX), default=100, show_default=True, help="How many at most."
+)
 @as_json
-def list_(status: listing.Open | None, json: bool) -> None:
+def list_(status: listing.Open | None, limit: int, json: bool) -> None:
     """List stored payment events that were not handled, the oldest first.
 
     A parked one waits for people: its reason says why, and `flashsale webhooks replay` tries it again.
     """
     with stores() as at:
-        found = listing.list_events(at.db, status)
+        found = listing.list_events(at.db, status, limit)
     if json:
         json_line(found)
     elif found:

@@ -10,6 +10,8 @@ from persistence.database import reading
 from persistence.tables import disputes, webhook_events
 
 Open = Literal["stored", "pending_order", "parked"]
+LIMIT_MAX: Final = 10_000
+
 OPEN: Final[tuple[str, ...]] = get_args(Open)
 """The statuses of an event that was not handled: it waits, its order is not known yet, or it is for people."""
 
@@ -38,12 +40,14 @@ class StoredEvent(msgspec.Struct, frozen=True):
     tries: int
 
 
-def list_disputes(db: Engine) -> list[Dispute]:
-    """Every dispute, the newest first."""
+def list_disputes(db: Engine, limit: int = LIMIT_MAX) -> list[Dispute]:
+    """The newest ``limit`` disputes, the newest first."""
     row = disputes.c
-    query = select(
-        row.id, row.order_id, row.intent_id, row.amount, row.currency, row.reason, row.status, row.created_at
-    ).order_by(row.created_at.desc(), row.id)
+    query = (
+        select(row.id, row.order_id, row.intent_id, row.amount, row.currency, row.reason, row.status, row.created_at)
+        .order_by(row.created_at.desc(), row.id)
+        .limit(limit)
+    )
     with reading(db) as conn:
         return [
             Dispute(
@@ -59,13 +63,14 @@ def list_disputes(db: Engine) -> list[Dispute]:
         ]
 
 
-def list_events(db: Engine, status: Open | None = None) -> list[StoredEvent]:
-    """The events that were not handled, those of ``status`` or all, the oldest first."""
+def list_events(db: Engine, status: Open | None = None, limit: int = LIMIT_MAX) -> list[StoredEvent]:
+    """The oldest ``limit`` events that were not handled, those of ``status`` or all, the oldest first."""
     row = webhook_events.c
     query = (
         select(row.id, row.type, row.status, row.reason, row.received_at, row.intent_id, row.tries)
         .where(row.handled_at.is_(None), row.status.in_(OPEN if status is None else (status,)))
         .order_by(row.received_at, row.id)
+        .limit(limit)
     )
     with reading(db) as conn:
         return [
