@@ -60,7 +60,7 @@ simulate: $(STAMP)  ## random schedules of a whole sale against a model; prints 
 bench: $(STAMP)  ## every figure beside its yardstick, measured here
 	$(BIN)/python -m loadtests.bench $(ARGS)
 
-loadtest: $(STAMP)  ## locust's rush, headless, against `flashsale up`
+loadtest: $(STAMP)  ## locust's rush, headless, against `flashsale up`, or ARGS="--url URL --sale ID"
 	$(BIN)/python -m loadtests.run $(ARGS)
 
 screenshots: $(STAMP)  ## both pages during a live sale, by Chromium, into docs/images

@@ -1,4 +1,5 @@
-"""``make loadtest``: Locust's crowd against a ``flashsale up`` of its own, and what must be true afterwards.
+"""``make loadtest``: Locust's crowd against a ``flashsale up`` of its own, or against a URL and a sale that are named,
+and what must be true afterwards.
 
 Leaves ``locust.html`` (Locust's report) and ``loadtest.json`` (ours). Exit status 1 where an invariant broke: counters,
 oversold or stranded units, money that does not add up, drift, or an answer that nobody expected.
@@ -6,7 +7,6 @@ oversold or stranded units, money that does not add up, drift, or an answer that
 
 import argparse
 import contextlib
-import csv
 import json
 import os
 import signal
@@ -25,14 +25,13 @@ from sqlalchemy import Engine, text
 from engine import connections
 from engine.command import run
 from engine.commands import show
-from loadtests import invariants
+from loadtests import invariants, remote
 from loadtests.crowd import SALE, Target, sale_document
 from loadtests.serving import end_on_sigterm
 from persistence import database
 from sandbox.stack import RunningStack
 
 DEFAULT_OUT: Final = Path(__file__).with_name("report")
-LOCUSTFILE: Final = Path(__file__).with_name("locustfile.py")
 ROOT: Final = Path(__file__).resolve().parents[1]
 READY_SECONDS: Final = 120.0
 QUIET_SECONDS: Final = 120.0
@@ -44,19 +43,25 @@ def main(argv: list[str] | None = None) -> int:
     if options.print_sale:
         print(json.dumps(sale_document(opens_in_seconds=0), indent=2))
         return 0
+    if bool(options.url) != bool(options.sale):
+        print("make loadtest: --url and --sale go together", file=sys.stderr)
+        return 2
     end_on_sigterm()
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.url:
+        return remote.rush(options)
     outer = {name: value for name, value in os.environ.items() if not name.startswith("FLASHSALE_")}
     with tempfile.TemporaryDirectory(prefix="flashsale-loadtest-") as folder, _up(Path(folder), outer) as stack:
         env = outer | stack.environment() | {"PYTHONPATH": str(ROOT)}
         _load_sale(env, Path(folder))
-        _locust(stack, env, options)
+        target = Target(
+            stripe_url=stack.stripe_api_base,
+            publishable_key=stack.stripe_secret_key.replace("sk_", "pk_", 1),
+            webhook_secret=stack.stripe_webhook_secret,
+        )
+        remote.locust(stack.api_url, env | target.environment(), options)
         report = _judge(stack, env, options.out)
-    (options.out / "loadtest.json").write_text(json.dumps(report, indent=2) + "\n")
-    for line in report["broken"]:
-        print(f"BROKEN: {line}")
-    print(f"{report['requests']:,} requests, {report['paid_orders']:,} paid orders; see {options.out}/locust.html")
-    return 1 if report["broken"] else 0
+    return remote.tell(report, options.out, f"{report['paid_orders']:,} paid orders")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,6 +69,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=int, default=60, help="how long the crowd stays [60]")
     parser.add_argument("--users", type=int, default=120, help="how many they are [120]")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="where the reports go")
+    parser.add_argument("--url", default="", help="a running API, instead of a `flashsale up` of its own")
+    parser.add_argument(
+        "--sale",
+        default="",
+        help="with --url: the sale whose products are held; tokens are FLASHSALE_SHOP_TOKEN and FLASHSALE_ADMIN_TOKEN",
+    )
+    parser.add_argument(
+        "--orders", action="store_true", help="with --url: order and pay too, by Stripe's test card pm_card_visa"
+    )
     parser.add_argument("--print-sale", action="store_true", help="print the sale file, and do nothing else")
     return parser
 
@@ -112,21 +126,6 @@ def _load_sale(env: dict[str, str], folder: Path) -> None:
     subprocess.run([sys.executable, "-m", "cli.main", "sale", "load", str(file)], env=env, timeout=60, check=True)
 
 
-def _locust(stack: RunningStack, env: dict[str, str], options: argparse.Namespace) -> None:
-    """Its exit status says only that something failed; its table of failures says what."""
-    target = Target(
-        stripe_url=stack.stripe_api_base,
-        publishable_key=stack.stripe_secret_key.replace("sk_", "pk_", 1),
-        webhook_secret=stack.stripe_webhook_secret,
-    )
-    argv = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--only-summary"]
-    argv += ["--host", stack.api_url, "--users", str(options.users), "--spawn-rate", str(max(options.users // 4, 1))]
-    argv += ["--run-time", f"{options.seconds}s", "--stop-timeout", "30"]
-    argv += ["--html", str(options.out / "locust.html"), "--csv", str(options.out / "locust")]
-    argv += ["--json-file", str(options.out / "locust")]
-    subprocess.run(argv, env=env | target.environment(), timeout=options.seconds + 180, check=False)
-
-
 def _judge(stack: RunningStack, env: dict[str, str], out: Path) -> dict[str, Any]:
     db = database.connect(stack.database_url, 2)
     client = connections.connect(stack.redis_url)
@@ -140,19 +139,7 @@ def _judge(stack: RunningStack, env: dict[str, str], out: Path) -> dict[str, Any
         broken += drift
         counters = {each.id: _counters(each) for each in run(client, show(SALE)).products.values()}
     db.dispose()
-    failures = _failures(out / "locust_failures.csv")
-    stats = json.loads((out / "locust.json").read_text())
-    requests, failed = (sum(each[name] for each in stats) for name in ("num_requests", "num_failures"))
-    if not requests or (failed and not failures):
-        broken.append(f"Locust counts {requests} requests and {failed} failures")
-    return {
-        "requests": requests,
-        "paid_orders": paid,
-        "products": counters,
-        "reconcile": reconciliation,
-        "unexpected": failures,
-        "broken": broken + [f"{each['times']} x unexpected {each['name']}: {each['error']}" for each in failures],
-    }
+    return remote.report(out, broken) | {"paid_orders": paid, "products": counters, "reconcile": reconciliation}
 
 
 def _counters(product: Any) -> dict[str, int]:
@@ -191,14 +178,6 @@ def _money(db: Engine, stack: RunningStack) -> tuple[list[str], int]:
     kept = totals.get("captured", 0) - totals.get("refunded", 0)
     broken = [] if kept == total else [f"paid orders cost {total}, the provider has {kept} ({totals})"]
     return broken, int(paid)
-
-
-def _failures(path: Path) -> list[dict[str, Any]]:
-    with path.open(newline="") as file:
-        return [
-            {"name": f"{each['Method']} {each['Name']}", "error": each["Error"], "times": int(each["Occurrences"])}
-            for each in csv.DictReader(file)
-        ]
 
 
 if __name__ == "__main__":
