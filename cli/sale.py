@@ -18,7 +18,7 @@ from engine import ids
 from engine.shapes import Sale
 from persistence import sales
 from persistence.refusals import Refusal
-from persistence.salechange import Warn, compare
+from persistence.salechange import Warn, check, compare
 from persistence.salefile import SaleFile, SaleFileError, parse
 
 FAULTS_SHOWN = 5
@@ -62,6 +62,7 @@ def load(file: Path, dry_run: bool, json: bool) -> None:
         try:
             found = compare(at.db, loaded)
             if dry_run:
+                check(at.db, at.redis, loaded)
                 print_difference(found, json=json)
                 return
             tell_warnings(found.warnings)

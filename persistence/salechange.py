@@ -7,6 +7,8 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Engine, Row, func, select
 
+from engine import commands
+from engine.command import Client, run
 from engine.shapes import Money, rfc3339
 from persistence.database import reading
 from persistence.refusals import Refusal
@@ -52,14 +54,34 @@ class Difference(msgspec.Struct, frozen=True):
     warnings: list[Warn]
 
 
+def check(db: Engine, redis: Client, file: SaleFile) -> None:
+    """Raises ``Refusal`` where a load of ``file`` would be refused. Changes nothing."""
+    shown = run(redis, commands.show(file.id))
+    with reading(db) as conn:
+        _check_claims(conn, file)
+        # Each load is in Postgres before it is answered; the counters may be ahead in Redis.
+        before = dict(conn.execute(select(products.c.id, products.c.loaded).where(products.c.sale_id == file.id)).all())
+    for product in file.products:
+        state = shown.products.get(product.id)
+        if state is None:
+            continue
+        total = state.total + product.stock - before.get(product.id, 0)
+        if total < state.held + state.sold:
+            raise Refusal(
+                "stock_below_committed",
+                f"Product {product.id} would have {total} units; {state.held} are held and {state.sold} sold.",
+                product_id=product.id,
+                total=total,
+                held=state.held,
+                sold=state.sold,
+            )
+
+
 def compare(db: Engine, file: SaleFile, now: datetime | None = None) -> Difference:
-    """What a load of ``file`` would change. Raises ``Refusal`` where it would be refused by what Postgres knows.
-    Changes nothing.
-    """
+    """What a load of ``file`` would change, and what about it looks like a mistake."""
     with reading(db) as conn:
         sale = conn.execute(select(sales).where(sales.c.id == file.id)).one_or_none()
         rows = conn.execute(select(products).where(products.c.sale_id == file.id)).all()
-        _check(conn, file, sale, rows)
     known = {row.id: row for row in rows}
     named = {product.id for product in file.products}
     return Difference(
@@ -120,9 +142,8 @@ def _moment(moment: datetime | None) -> str | None:
     return None if moment is None else rfc3339(moment)
 
 
-def _check(conn: Connection, file: SaleFile, sale: Row[Any] | None, rows: Any) -> None:
-    """Raises ``Refusal`` as a load would."""
-    if sale is not None and sale.retired_at is not None:
+def _check_claims(conn: Connection, file: SaleFile) -> None:
+    if conn.scalar(select(sales.c.retired_at).where(sales.c.id == file.id)) is not None:
         raise Refusal("sale_ended", f"Sale {file.id} ended and was put away: give the new sale an id of its own.")
     wanted = [product.id for product in file.products]
     others = conn.execute(
@@ -143,18 +164,6 @@ def _check(conn: Connection, file: SaleFile, sale: Row[Any] | None, rows: Any) -
             product_id=other.product_id,
             sale_id=other.sale_id,
         )
-    stock = {product.id: product.stock for product in file.products}
-    for row in rows:
-        total = row.total + stock.get(row.id, row.loaded) - row.loaded
-        if total < row.held + row.sold:
-            raise Refusal(
-                "stock_below_committed",
-                f"Product {row.id} would have {total} units; {row.held} are held and {row.sold} sold.",
-                product_id=row.id,
-                total=total,
-                held=row.held,
-                sold=row.sold,
-            )
 
 
 def _warn(file: SaleFile, sale: Row[Any] | None, now: datetime) -> Iterator[Warn]:

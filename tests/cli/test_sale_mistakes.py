@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from engine import commands, connections, keys
+from engine.command import run as run_command
 from persistence.salefile import parse
 from tests.cli.conftest import FILE, Run
 from tests.cli.test_sale import take_hold
@@ -53,8 +55,6 @@ def test_a_dry_run_of_a_new_sale_loads_nothing(stores: None, run: Run, tmp_path:
 
 def test_a_dry_run_is_refused_as_the_load_would_be(loaded: Path, run: Run, tmp_path: Path, redis_url: str) -> None:
     take_hold(redis_url, 2)
-    run("reconcile", "bf")
-    run("holds", "expire")  # which drains what was taken
     for wrong, says in ((FILE.replace("id: bf", "id: cyber", 1), "product_in_other_sale"),
                         (FILE.replace("stock: 10", "stock: 1"), "stock_below_committed")):  # fmt: skip
         file = write(tmp_path, wrong)
@@ -62,6 +62,19 @@ def test_a_dry_run_is_refused_as_the_load_would_be(loaded: Path, run: Run, tmp_p
         assert dry.code == wet.code == 2
         assert says in dry.err
         assert dry.err.splitlines()[-1] == wet.err.splitlines()[-1]
+
+
+def test_a_load_is_judged_by_redis_and_not_by_what_postgres_has_by_then(
+    loaded: Path, run: Run, tmp_path: Path, redis_url: str
+) -> None:
+    take_hold(redis_url, 2)
+    assert run("stock", "adjust", "sneaker", "1", "--reason", "found").code == 0  # drains the hold
+    client = connections.connect(redis_url)
+    client.hset(keys.sale("bf"), "shift_ms", "61000")
+    run_command(client, commands.expire("bf", ["sneaker"], 10))
+    client.close()
+    file = write(tmp_path, FILE.replace("stock: 10", "stock: 0"))
+    assert run("sale", "load", file, "--dry-run").code == run("sale", "load", file).code == 0
 
 
 def test_what_a_product_loses_or_the_file_leaves_out_is_told(loaded: Path, run: Run, tmp_path: Path) -> None:

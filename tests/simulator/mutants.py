@@ -288,7 +288,7 @@ ADJUST: Final = _of(
 
 CONTROL: Final = _of(
     "control",
-    ("if sale.state == 'ended' then return", "if false then return", "an ended sale opens again"),
+    ("if sale.state == 'ended' and arg.reopen ~= 1 then return", "if false then return", "an ended sale opens again"),
     ("if sale.state == arg.state then return", "if false then return", "a state follows itself"),
     ("emit('state', {'state', arg.state})\n", "", "a state has no event"),
     ("redis.call('HSET', SALE, 'state', arg.state)\n", "", "a state is said and not set"),
