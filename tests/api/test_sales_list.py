@@ -3,8 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
+from api.bodies import FileProductBody, SaleFileBody
 from engine.settings import Settings
 from persistence import database
 from persistence.audit import list_entries
@@ -74,6 +76,13 @@ def test_the_schema_of_a_sale_file_is_served(shop: Shop) -> None:
     answer = shop.client.get("/schema/sale-file.json")
     assert answer.headers["content-type"] == "application/schema+json"
     assert answer.json() == schema()
+
+
+def test_the_schema_has_the_fields_of_the_route_that_takes_a_sale_file() -> None:
+    whole = schema()
+    products = whole["$defs"]["product"]["properties"]
+    assert whole["properties"].keys() == {field.encode_name for field in msgspec.structs.fields(SaleFileBody)}
+    assert products.keys() == {field.encode_name for field in msgspec.structs.fields(FileProductBody)}
 
 
 def test_what_an_operator_did_by_routes_is_in_the_audit(shop: Shop, settings: Settings) -> None:

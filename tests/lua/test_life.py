@@ -262,3 +262,13 @@ class TestRestock:
         assert cancel(sale, token) is Outcome.RETURNED
         assert sale.counters("sneaker") == (5, 5, 0, 0)
         assert sale.customer("sneaker", "ann") is None
+
+
+def test_only_a_withdrawn_sale_is_opened_again_once_it_ended(sale: SaleUnderTest) -> None:
+    sale.load(sneaker=5)
+    sale.run(commands.control(sale.id, "ended"))
+    assert sale.run(commands.control(sale.id, "open")).outcome is Outcome.ENDED
+    assert sale.run(commands.control(sale.id, "paused")).outcome is Outcome.ENDED
+    assert sale.run(commands.control(sale.id, "open", reopen=True)).outcome is Outcome.CHANGED
+    assert sale.run(commands.control(sale.id, "open", reopen=True)).outcome is Outcome.UNCHANGED
+    sale.hold("ann", sneaker=1)
