@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 # Two: the suite starts a Valkey and a PostgreSQL for each pytest worker, on free ports.
 TEST_WORKERS ?= 2
 PACKAGES := lua engine persistence payments workers api cli sandbox
+# The modules that run embedded servers; a production install imports none of them.
+EMBEDDED := sandbox/(binaries|processes|servers)\.py
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -36,10 +38,13 @@ up: $(STAMP)  ## the whole stack in the foreground, embedded servers where none 
 
 test: $(STAMP) lint types unit  ## lint, types, layers and every test
 
-lint: $(STAMP)  ## ruff's rules, its format and the layer rule
+lint: $(STAMP)  ## ruff's rules, its format, the layer rule, and each import declared
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/deptry .
+	$(BIN)/deptry . --extend-exclude tests --extend-exclude loadtests --extend-exclude '$(EMBEDDED)' \
+	  --optional-dependencies-dev-groups dev,sandbox,traces
 
 format: $(STAMP)  ## let ruff repair what it can
 	$(BIN)/ruff check --fix .

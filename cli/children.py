@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from sandbox.processes import last_line
+from sandbox.failure import last_line
 
 RESTART_SECONDS = (0.5, 10.0)
 """Pause before a dead role is started again; it grows where the role dies young."""

@@ -58,7 +58,7 @@ def explain(error: Exception) -> tuple[str, int]:
     if _is_a(error, "persistence.refusals.Refusal"):
         return refusal_line(error), 1  # type: ignore[arg-type]
     if any(_is_a(error, name) for name in _SAY_IT_THEMSELVES):
-        return first_line(error), 1
+        return first_line(error), 2 if _is_a(error, SETTING_ERROR) else 1
     if _is_a(error, "sqlalchemy.exc.SQLAlchemyError"):
         return _database(error), 1
     if _is_a(error, "redis.exceptions.RedisError"):
@@ -71,11 +71,12 @@ def explain(error: Exception) -> tuple[str, int]:
     return f"unexpected: {told} (FLASHSALE_LOG_LEVEL=debug shows where)", 1
 
 
+SETTING_ERROR = "engine.settings.SettingError"
 _SAY_IT_THEMSELVES = (
-    "engine.settings.SettingError",
+    SETTING_ERROR,
     "payments.provider.ProviderError",
     "persistence.migrate.NewerSchema",
-    "sandbox.processes.ServerError",
+    "sandbox.failure.ServerError",
     "sandbox.stack.DataDirInUseError",
 )
 """Errors whose message says what to do."""

@@ -62,7 +62,7 @@ def cli() -> None:
     """A flash-sale reservation engine: never oversold, and never money without a thing.
 
     Redis and Postgres are those of FLASHSALE_REDIS_URL and FLASHSALE_DATABASE_URL; where they are not set, those of
-    the stack that runs here, else embedded ones on FLASHSALE_DATA_DIR (.flashsale).
+    the stack that runs here. Only `up` and `demo` start servers of their own.
     """
 
 

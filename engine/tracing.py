@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from engine import ids
@@ -33,9 +34,21 @@ _provider: Any = None
 _wanted_ids: ContextVar[tuple[int, int] | None] = ContextVar("_wanted_ids", default=None)
 
 
+_PACKAGES: Final = ("opentelemetry.exporter.otlp.proto.http", "opentelemetry.sdk")
+_MISSING: Final = (
+    f"{VARIABLES[0]} is set, and what sends traces is not installed: unset it, or pip install 'flashsale[traces]'"
+)
+
+
 def is_wanted(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether the environment says where traces go."""
     return any(environ.get(name) for name in VARIABLES)
+
+
+def check(environ: Mapping[str, str] = os.environ) -> None:
+    """Raises ``SettingError`` where traces are wanted and the packages for it are not installed."""
+    if is_wanted(environ) and not all(_is_installed(name) for name in _PACKAGES):
+        raise SettingError(_MISSING)
 
 
 def start(role: str, environ: Mapping[str, str] = os.environ) -> None:
@@ -52,7 +65,7 @@ def start(role: str, environ: Mapping[str, str] = os.environ) -> None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
         from opentelemetry.sdk.trace.id_generator import RandomIdGenerator  # noqa: PLC0415
     except ImportError as error:
-        raise SettingError(f"{VARIABLES[0]} is set, and traces want: pip install 'flashsale[traces]'") from error
+        raise SettingError(_MISSING) from error
 
     class Ids(RandomIdGenerator):
         """Random, except for what follows from an order or an event."""
@@ -78,6 +91,13 @@ def stop() -> None:
     if on:
         on = False
         _provider.shutdown()
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 @contextlib.contextmanager

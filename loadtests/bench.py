@@ -20,7 +20,7 @@ from loadtests.plan import FULL, QUICK, Bench
 from loadtests.report import Report
 from loadtests.serving import end_on_sigterm, served
 from loadtests.stage import Stage
-from sandbox.processes import ServerError
+from sandbox.failure import ServerError
 
 DEFAULT_OUT: Final = Path(__file__).with_name("report")
 

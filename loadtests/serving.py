@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import uvicorn
 
-from sandbox.processes import Child, last_line
+from sandbox.failure import last_line
+from sandbox.processes import Child
 
 BACKLOG: Final = 4096
 READY_SECONDS: Final = 20.0

@@ -5,7 +5,8 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from sandbox.processes import Account, ServerError, publish_copy
+from sandbox.failure import ServerError
+from sandbox.processes import Account, publish_copy
 
 INSTALL_HINT = "install the project's `sandbox` extra, or set FLASHSALE_REDIS_URL and FLASHSALE_DATABASE_URL"
 

@@ -19,13 +19,11 @@ from typing import Any
 
 import psutil
 
+from sandbox.failure import ServerError
+
 PR_SET_PDEATHSIG = 1
 # Enough for a rush's connections; the hard limit of the machine caps it.
 FILES_WANTED = 65_536
-
-
-class ServerError(RuntimeError):
-    """An embedded server that cannot be used. The message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +61,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def last_line(log: Path) -> str:
-    """The last line of a log that says anything."""
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except OSError:
-        return "it wrote no log"
-    return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
 
 
 def _bind_to_parent(death_signal: signal.Signals | None) -> Callable[[], None]:

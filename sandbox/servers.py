@@ -25,16 +25,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from sandbox import binaries
+from sandbox.failure import ServerError, last_line
 from sandbox.files import write_private
-from sandbox.processes import (
-    Account,
-    Child,
-    ServerError,
-    end_orphan,
-    free_port,
-    last_line,
-    run_as,
-)
+from sandbox.processes import Account, Child, end_orphan, free_port, run_as
 
 __all__ = ["EmbeddedPostgres", "EmbeddedRedis", "ServerError"]
 

@@ -17,7 +17,7 @@ from cli.servers import effective_environment
 from engine.settings import Settings
 
 STYLE = {State.FINE: "green", State.ADVICE: "yellow", State.UNKNOWN: "magenta", State.WRONG: "bold red"}
-NOT_SET = "not set, and no stack runs here: `up` and commands start an embedded one"
+NOT_SET = "not set, and no stack runs here: only `up` and `demo` start an embedded one"
 
 
 @click.command()

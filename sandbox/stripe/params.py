@@ -15,7 +15,6 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
-import typing_extensions
 from stripe._request_options import RequestOptions
 
 from sandbox.stripe.errors import Fault, invalid, missing
@@ -76,7 +75,7 @@ def _kind(annotation: Any, names: dict[str, Any], kind: Kind) -> Kind:  # noqa: 
         # The package's own annotations, which Python itself would evaluate the same way.
         annotation = eval(annotation, dict(names))  # noqa: S307
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (typing_extensions.NotRequired, typing_extensions.Required):
+    if origin in (typing.NotRequired, typing.Required):
         return _kind(args[0], names, kind)
     if origin in (typing.Union, types.UnionType):
         for member in args:

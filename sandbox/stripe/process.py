@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
-from sandbox.processes import ServerError, last_line
+from sandbox.failure import ServerError, last_line
 
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 5.0

@@ -85,15 +85,17 @@ def test_up_serves_survives_a_killed_role_stops_whole_and_keeps_its_data(
     with monkeypatch.context() as alone:
         alone.setenv("FLASHSALE_STRIPE_SECRET_KEY", "")
         role = run("api", "--port", "0")
-    assert (role.code, "FLASHSALE_STRIPE_SECRET_KEY" in role.err) == (1, True), "this stack's provider is not its own"
+    assert (role.code, "FLASHSALE_STRIPE_SECRET_KEY" in role.err) == (2, True), "this stack's provider is not its own"
 
     assert up.stop(signal.SIGINT) == 0
     assert not gone(family)
     assert not [stack for stack in running_stacks(os.environ) if stack.data_dir == record.data_dir]
 
-    # Nothing runs now: a command starts what it needs for as long as it runs.
+    # Nothing runs now: a command says so and starts nothing, though the data is there.
     monkeypatch.setenv("FLASHSALE_DATA_DIR", str(tmp_path / "data"))
-    assert run("stock", "adjust", "sneaker", "5", "--reason", "found").code == 0
+    refused = run("stock", "adjust", "sneaker", "5", "--reason", "found")
+    assert (refused.code, "no stack runs" in refused.err, refused.err.count("\n")) == (2, True, 1)
+    assert not running_stacks(os.environ)
 
     again = start("up", "--port", "0", "--data-dir", "data")
     url = again.ready()
@@ -101,6 +103,7 @@ def test_up_serves_survives_a_killed_role_stops_whole_and_keeps_its_data(
     assert second
     assert second.admin_token == record.admin_token
     assert second.stripe_secret_key == record.stripe_secret_key
+    assert run("stock", "adjust", "sneaker", "5", "--reason", "found").code == 0
     shown = get(f"{url}/v1/admin/sales/bf", second.admin_token)
     assert shown["products"][0]["stock"] == {"total": 15, "available": 15, "held": 0, "sold": 0}
     in_use = run("up", "--port", "0", "--data-dir", str(tmp_path / "data"))

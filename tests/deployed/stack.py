@@ -24,7 +24,8 @@ from redis.retry import Retry
 
 from persistence.migrate import migrate
 from sandbox import binaries
-from sandbox.processes import Child, free_port, last_line
+from sandbox.failure import last_line
+from sandbox.processes import Child, free_port
 from sandbox.servers import EmbeddedPostgres
 from sandbox.stripe.process import StripeStandIn
 from tests.house.paths import ROOT

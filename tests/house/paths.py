@@ -31,5 +31,7 @@ def files() -> list[Path]:
     if listed.returncode == 0:
         found = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
     else:
-        found = [path for path in ROOT.rglob("*") if not set(path.parts) & {".venv", ".git", "__pycache__"}]
+        found = [
+            path for path in ROOT.rglob("*") if not set(path.parts) & {".venv", ".git", "__pycache__", ".pytest_cache"}
+        ]
     return sorted(path for path in found if path.is_file())

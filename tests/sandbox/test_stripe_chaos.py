@@ -13,7 +13,7 @@ import psutil
 import pytest
 import stripe
 
-from sandbox.processes import ServerError
+from sandbox.failure import ServerError
 from sandbox.stripe.process import StripeStandIn
 from tests.sandbox.conftest import Inbox, Pay, client_of
 from tests.sandbox.test_stripe_strictness import GOOD, raw
