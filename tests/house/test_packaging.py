@@ -62,6 +62,11 @@ def test_python_3_11_2_gets_what_redis_needs() -> None:
     assert re.search(r"^async-timeout==\S+ ; python_full_version < '3\.11\.3'", text, re.MULTILINE)
 
 
+def test_what_a_package_index_shows_has_no_link_into_the_repository() -> None:
+    shown = pyproject()["project"]["readme"]["text"]
+    assert [target for target in re.findall(r"\]\(([^)]+)\)", shown) if "://" not in target] == []
+
+
 def test_the_makefile_says_what_each_target_does() -> None:
     makefile = Path(ROOT / "Makefile").read_text()
     phony = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
