@@ -41,7 +41,7 @@ def check_sale_id(sale_id: str) -> None:
 def load_sale(ctx: Context, sale_id: str, body: bytes) -> Sale:
     """The sale file ``body`` becomes the sale ``sale_id``; its own ``id`` may be left out."""
     value = decode_json(body)
-    faults = nul_faults(value, "")
+    faults = nul_faults(value)
     if isinstance(value, dict) and isinstance(value.get("id"), str) and value["id"] != sale_id:
         faults.append(("id", "is another than the path's"))
     try:

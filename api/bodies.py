@@ -2,14 +2,16 @@
 
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import islice
 from typing import Annotated, Any, Final, Generic, TypeVar
+from unicodedata import category
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from api.wire import invalid
+from api.wire import FAULTS_MAX, FIELD_MAX_CHARACTERS, invalid
 from engine import ids
 from persistence import salefile
 
@@ -20,10 +22,21 @@ Fault = tuple[str, str]
 QTY_MAX: Final = 99
 LINES_MAX: Final = 20
 METADATA_MAX: Final = 20
+DEPTH_MAX: Final = 32
+"""Levels of brackets that a body may nest: several times what any body of this API has."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=64, description="An id that the shop chose.")]
 Qty = Annotated[int, Meta(ge=1, le=QTY_MAX)]
-CustomerId = Annotated[str, Meta(min_length=1, max_length=128)]
+CustomerId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        description="The shop's id of a customer: no control characters, no blanks around it, compared as it is.",
+        # Looked at by ``customer_faults``: here it costs a hold nothing.
+        extra_json_schema={"pattern": r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$"},
+    ),
+]
 ProviderId = Annotated[str, Meta(min_length=1, max_length=255)]
 MetadataKey = Annotated[str, Meta(min_length=1, max_length=40)]
 MetadataValue = Annotated[str, Meta(max_length=500)]
@@ -160,7 +173,7 @@ class Body(Generic[T]):
         value = decode_json(body)
         faults = [
             *faults_of(self._shape, value, ""),
-            *nul_faults(value, ""),
+            *nul_faults(value),
             *(self._also(value) if self._also else []),
         ]
         if faults:
@@ -171,13 +184,32 @@ class Body(Generic[T]):
 def decode_json(body: bytes) -> Any:
     """Raises ``Refusal``: validation_error with status 400."""
     try:
-        return msgspec.json.decode(body)
+        value = msgspec.json.decode(body)
     except UnicodeDecodeError as error:
         raise invalid([("body", "is not UTF-8")], status=400) from error
     except RecursionError as error:
         raise invalid([("body", "is nested too deeply")], status=400) from error
     except ValueError as error:
         raise invalid([("body", f"is no JSON: {error}")], status=400) from error
+    if _is_deep(value):
+        raise invalid([("body", "is nested too deeply")], status=400)
+    return value
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether a JSON value nests deeper than ``DEPTH_MAX``; looked at level by level, without recursion."""
+    level = [value]
+    for _ in range(DEPTH_MAX + 1):
+        below: list[Any] = []
+        for each in level:
+            if isinstance(each, list):
+                below += each
+            elif isinstance(each, dict):
+                below += each.values()
+        if not below:
+            return False
+        level = below
+    return True
 
 
 def _at(path: str, name: str) -> str:
@@ -248,30 +280,33 @@ def _struct_faults(shape: type[msgspec.Struct], value: Any, path: str) -> list[F
             faults += faults_of(kinds[field.name], value[name], _at(path, name))
         elif field.required:
             faults.append((_at(path, name), "is missing"))
-    faults += [(_at(path, name[:64]), "is not a field of this body") for name in value if name not in fields]
-    return faults
+    unknown = (name for name in value if name not in fields)
+    return faults + [(_at(path, name[:64]), "is not a field of this body") for name in islice(unknown, FAULTS_MAX)]
 
 
 def _is_none_allowed(kind: Any) -> bool:
     return types.NoneType in typing.get_args(kind)
 
 
-def nul_faults(value: Any, path: str) -> list[Fault]:
-    """A fault for each text that holds a NUL: Postgres has no place for it."""
+def nul_faults(value: Any) -> list[Fault]:
+    """A fault for each text that holds a NUL, ``FAULTS_MAX`` at most: Postgres has no place for it."""
+    return list(islice(_nul_faults(value, ""), FAULTS_MAX))
+
+
+def _nul_faults(value: Any, path: str) -> Iterator[Fault]:
+    path = path[:FIELD_MAX_CHARACTERS]
     if isinstance(value, str):
-        return [(path or "body", "holds a NUL")] if "\0" in value else []
-    if isinstance(value, list):
-        return [fault for i, item in enumerate(value) for fault in nul_faults(item, f"{path}[{i}]")]
-    if isinstance(value, dict):
-        return [
-            fault
-            for key, item in value.items()
-            for fault in (
-                *([(path or "body", "has a key that holds a NUL")] if "\0" in key else []),
-                *nul_faults(item, _at(path, key.replace("\0", ""))),
-            )
-        ]
-    return []
+        if "\0" in value:
+            yield path or "body", "holds a NUL"
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            if isinstance(item, str | list | dict):
+                yield from _nul_faults(item, f"{path}[{i}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if "\0" in key:
+                yield path or "body", "has a key that holds a NUL"
+            yield from _nul_faults(item, _at(path, key[:64].replace("\0", "")))
 
 
 def hold_faults(value: Any) -> list[Fault]:
@@ -280,12 +315,30 @@ def hold_faults(value: Any) -> list[Fault]:
     """
     if not isinstance(value, dict):
         return []
+    faults = customer_faults(value.get("customer_id"))
     if "lines" in value:
         both = [(name, "stands beside lines: send one or the other") for name in ("product_id", "qty") if name in value]
-        return both + _sum_faults(value["lines"])
+        return faults + both + _sum_faults(value["lines"])
     if "product_id" in value or "qty" in value:
-        return [(name, "is missing") for name in ("product_id", "qty") if name not in value]
-    return [("lines", "is missing")]
+        return faults + [(name, "is missing") for name in ("product_id", "qty") if name not in value]
+    return [*faults, ("lines", "is missing")]
+
+
+def customer_faults(customer_id: Any) -> list[Fault]:
+    """A customer's id has no control characters, no line ends and no blanks around it. What else looks alike, the shop
+    makes alike.
+    """
+    if not isinstance(customer_id, str) or not customer_id:
+        return []
+    if customer_id[0].isspace() or customer_id[-1].isspace():
+        return [("customer_id", "has a blank before or after it")]
+    # A NUL is told by itself.
+    if not customer_id.isprintable() and any(category(each) in _CONTROL for each in customer_id.replace("\0", "")):
+        return [("customer_id", "holds a control character")]
+    return []
+
+
+_CONTROL: Final = frozenset({"Cc", "Zl", "Zp"})
 
 
 def _sum_faults(lines: Any) -> list[Fault]:

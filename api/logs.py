@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from engine import tracing
+from engine import log_format, tracing
 
 _QUIET: Final = ("uvicorn.access",)
 
@@ -23,9 +23,7 @@ def configure(level: str) -> None:
     structlog.configure(
         processors=[
             *shared,
-            structlog.processors.format_exc_info,
-            structlog.processors.UnicodeDecoder(),
-            structlog.processors.JSONRenderer(),
+            *log_format.rendering(structlog.processors.JSONRenderer()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
@@ -37,8 +35,7 @@ def configure(level: str) -> None:
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(),
+                *log_format.rendering(structlog.processors.JSONRenderer()),
             ],
         )
     )

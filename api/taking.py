@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from api import problems
 from api.asker import Asker
-from api.bodies import Body, HoldBody, hold_faults, is_name, lines_of
+from api.bodies import Body, HoldBody, customer_faults, hold_faults, is_name, lines_of
 from api.refusing import field_of, gone, refusal_of
 from api.services import Services
 from api.wire import REPLAYED_HEADERS, Answer, Headers, check_json, invalid, read_key
@@ -37,6 +37,8 @@ def read_wish(services: Services, headers: Headers, body: bytes) -> Wish:
     check_json(headers)
     key = read_key(headers)
     wanted = _BODY.decode(body)
+    if faults := customer_faults(wanted.customer_id):
+        raise invalid(faults)
     return Wish(wanted, lines_of(wanted), key)
 
 

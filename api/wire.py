@@ -10,6 +10,10 @@ from persistence.refusals import Refusal
 
 BODY_MAX_BYTES: Final = 64 * 1024
 KEY_MAX_LENGTH: Final = 255
+FAULTS_MAX: Final = 20
+"""Faults of one body that its answer names."""
+FIELD_MAX_CHARACTERS: Final = 120
+MESSAGE_MAX_CHARACTERS: Final = 200
 CODE_IN_SCOPE: Final = "flashsale.code"
 """Where an answer leaves its problem's code for the metrics."""
 
@@ -146,9 +150,19 @@ def read_key(headers: Headers) -> str | None:
 
 
 def invalid(faults: Iterable[tuple[str, str]], *, status: int | None = None) -> Refusal:
-    """A ``validation_error`` with each fault's field and message."""
-    errors = [{"field": field, "message": message} for field, message in faults]
+    """A ``validation_error`` with each fault's field and message: the first ``FAULTS_MAX`` of them, each bounded in
+    length, so that no body makes an answer many times its size.
+    """
+    every = list(faults)
+    errors = [
+        {"field": _shortened(field, FIELD_MAX_CHARACTERS), "message": _shortened(message, MESSAGE_MAX_CHARACTERS)}
+        for field, message in every[:FAULTS_MAX]
+    ]
     detail = "; ".join(f"{error['field']}: {error['message']}" for error in errors[:3])
-    if len(errors) > 3:
-        detail += f"; and {len(errors) - 3} more"
+    if len(every) > 3:
+        detail += f"; and {len(every) - 3} more"
     return Refusal("validation_error", detail, status=status, errors=errors)
+
+
+def _shortened(text: str, at_most: int) -> str:
+    return text if len(text) <= at_most else text[: at_most - 3] + "..."

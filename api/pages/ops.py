@@ -1,6 +1,6 @@
 """The live page's routes: in and out, the page, its stream, and what its buttons do."""
 
-from typing import Any, cast, get_args
+from typing import Any, Final, cast, get_args
 from urllib.parse import parse_qs
 
 from litestar import asgi, get, post
@@ -15,11 +15,13 @@ from api.pages.watch import Watch
 from api.routes import admin
 from api.routes.common import AnyRequest, body_of, headers_of, path_of, services_of
 from api.services import Services
-from api.wire import Answer
+from api.wire import Answer, invalid
 from persistence import sales
 from persistence.refusals import Refusal
 
 _FORM = "application/x-www-form-urlencoded"
+FIELDS_MAX: Final = 5
+"""Fields of the form of ``POST /ops/login``: it has one."""
 
 
 def _sessions(services: Services) -> Sessions:
@@ -47,11 +49,19 @@ async def log_in(request: AnyRequest) -> Answer:
     if request.headers.get("content-type", "").partition(";")[0] != _FORM:
         raise Refusal("unsupported_media_type", f"Send the token as {_FORM}.")
     body = await body_of(request, headers_of(request))
-    given = parse_qs(body.decode(errors="replace"), max_num_fields=5).get("token", [""])[0]
-    cookie = sessions.begin(given.strip(), secure=_is_secure(request))
+    cookie = sessions.begin(_token_of(body), secure=_is_secure(request))
     if cookie is None:
         return _ask(sessions, 403, "That is not the admin token.")
     return redirect("/ops", (b"set-cookie", cookie))
+
+
+def _token_of(body: bytes) -> str:
+    """The field ``token`` of a form. Raises ``Refusal``: validation_error."""
+    try:
+        fields = parse_qs(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=FIELDS_MAX)
+    except ValueError as error:
+        raise invalid([("body", f"is a form of {FIELDS_MAX} fields at most")]) from error
+    return fields.get("token", [""])[0].strip()
 
 
 @post("/ops/logout", status_code=200, opt={"page": "ends the session of this browser"})

@@ -58,6 +58,8 @@ def test_hold_bodies_of_the_wrong_shape(shop: Shop) -> None:
         (_with(customer_id="a\0b"), ["customer_id"]),
         (_with(customer_id=5), ["customer_id"]),
         (_with(customer_id=None), ["customer_id"]),
+        *((_with(customer_id=odd), ["customer_id"]) for odd in (" ", " ann", "ann ", "ann\n", "\u00a0ann", "ann\u3000",
+          "a\tb", "a\x1b[31mb", "a\x7fb", "a\u0085b", "a\u2028b", "a\x1fb")),
         (_with(discount=50), ["discount"]),
         (_with(product_id="sock"), ["product_id"]),
         (_with(product_id="sock", qty=1), ["product_id", "qty"]),
