@@ -69,7 +69,7 @@ def create_app(settings: Settings) -> Litestar:
         logging_config=None,
         debug=False,
     )
-    app.asgi_handler = Door(app.asgi_handler, visits)
+    app.asgi_handler = Door(app.asgi_handler, visits, settings.known_origins)
     if tracing.is_wanted():
         app.asgi_handler = Traced(app.asgi_handler)
     return app

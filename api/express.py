@@ -10,17 +10,18 @@ from typing import Any, Final, NamedTuple, cast
 
 import structlog
 
-from api import ordering, problems, receiving, shop, taking
+from api import ordering, origins, problems, receiving, shop, taking
 from api.protocol import BoundedHttp
 from api.services import Services
 from api.visits import Visits
-from api.wire import BODY_MAX_BYTES, Answer, Headers, read_headers
+from api.wire import BODY_MAX_BYTES, NO_SNIFF, NO_STORE, Answer, Headers, is_private, read_headers
 from engine import ids
 from engine.batcher import Waiting
 
 Begin = Callable[["Exchange", Headers, bytes], Waiting | None]
 
 _PRODUCT: Final = re.compile(rb"/v1/products/(%b)" % ids.NAME.pattern.encode())
+_PRODUCT_ROUTE: Final = "/v1/products/{product_id}"
 _UNUSUAL: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 _NOBODY_WAITS: Final = Event()
 
@@ -31,6 +32,16 @@ class Way(NamedTuple):
     method: str
     route: str
     begin: Begin
+    tail: bytes
+    """What ends the head of each answer, but for the request's id."""
+
+
+def _tail(route: str) -> bytes:
+    headers = [NO_SNIFF, NO_STORE] if is_private(route) else [NO_SNIFF]
+    return b"".join(b"%b: %b\r\n" % pair for pair in headers) + b"x-request-id: %b\r\n\r\n"
+
+
+_PRODUCT_TAIL: Final = _tail(_PRODUCT_ROUTE)
 
 
 class Express:
@@ -38,12 +49,15 @@ class Express:
 
     def __init__(self, services: Services, visits: Visits) -> None:
         self.visits = visits
+        self.known_origins = services.settings.known_origins
         posts = {
             "/v1/holds": taking.begin,
             "/v1/orders": ordering.begin,
             "/v1/payments/webhook": receiving.begin,
         }
-        self._posts = {url.encode(): Way("POST", url, partial(begin, services)) for url, begin in posts.items()}
+        self._posts = {
+            url.encode(): Way("POST", url, partial(begin, services), _tail(url)) for url, begin in posts.items()
+        }
         self._products = shop.Products(services)
 
     def find(self, method: bytes, url: bytes) -> Way | None:
@@ -51,7 +65,7 @@ class Express:
         if method == b"POST":
             return self._posts.get(url)
         if method == b"GET" and (found := _PRODUCT.fullmatch(url)):
-            return Way("GET", "/v1/products/{product_id}", partial(self._products.begin, found[1].decode()))
+            return Way("GET", _PRODUCT_ROUTE, partial(self._products.begin, found[1].decode()), _PRODUCT_TAIL)
         return None
 
 
@@ -66,6 +80,7 @@ class Exchange:
         "_protocol",
         "_request_id",
         "_route",
+        "_tail",
         "_visits",
         "_waiting",
         "body",
@@ -84,7 +99,7 @@ class Exchange:
         self.response_complete = False
         self._protocol = protocol
         self._visits = visits
-        self._method, self._route, self._begin = way
+        self._method, self._route, self._begin, self._tail = way
         self._headers = headers
         self._request_id, self._began = visits.begin(headers.request_id)
         self._waiting: Waiting | None = None
@@ -134,7 +149,7 @@ class Exchange:
             parts = [answer.head, *(b"%b: %b\r\n" % pair for pair in protocol.server_state.default_headers)]
             if not self.keep_alive:
                 parts.append(b"connection: close\r\n")
-            parts += (b"x-request-id: %b\r\n\r\n" % self._request_id.encode(), answer.body)
+            parts += (self._tail % self._request_id.encode(), answer.body)
             transport.write(b"".join(parts))
             if not self.keep_alive:
                 transport.close()
@@ -197,4 +212,6 @@ class ExpressHttp(BoundedHttp):
         headers = read_headers(self.headers)
         if headers.content_length is not None and int(headers.content_length) > BODY_MAX_BYTES:
             return None
+        if way.method == "POST" and origins.is_foreign(headers, express.known_origins):
+            return None  # refused where every other request is
         return Exchange(self, express.visits, way, headers)

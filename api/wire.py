@@ -20,8 +20,18 @@ CODE_IN_SCOPE: Final = "flashsale.code"
 JSON: Final = (b"content-type", b"application/json")
 REPLAYED_HEADERS: Final = (JSON, (b"idempotent-replayed", b"true"))
 PROBLEM_JSON: Final = (b"content-type", b"application/problem+json")
+NO_SNIFF: Final = (b"x-content-type-options", b"nosniff")
+"""On every answer: no browser takes it for anything but what its type says."""
+NO_STORE: Final = (b"cache-control", b"no-store")
+"""On every answer that holds, or may hold, what is a customer's or an operator's."""
+_PRIVATE: Final = ("/v1/holds", "/v1/orders", "/v1/admin", "/ops")
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
+
+
+def is_private(path: str) -> bool:
+    """Whether answers of this path are for nobody's cache."""
+    return path.startswith(_PRIVATE)
 
 
 class Answer:
@@ -78,6 +88,9 @@ class Headers(NamedTuple):
     if_none_match: bytes | None
     request_id: bytes | None
     stripe_signature: bytes | None
+    origin: bytes | None
+    sec_fetch_site: bytes | None
+    host: bytes | None
 
 
 _READ: Final = {
@@ -88,6 +101,9 @@ _READ: Final = {
     b"if-none-match": 4,
     b"x-request-id": 5,
     b"stripe-signature": 6,
+    b"origin": 7,
+    b"sec-fetch-site": 8,
+    b"host": 9,
 }
 
 

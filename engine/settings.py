@@ -1,5 +1,6 @@
 """What the environment says, read once at the door (``Settings.from_env``) and passed down from there."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
@@ -46,6 +47,8 @@ class Settings:
     """
     hold_queue_max: int = 4096
     """Hold requests that may wait in one process; past it the answer is ``overloaded``."""
+    browser_origins: str = ""
+    """Origins of other sites whose pages may send what changes something: ``https://shop.example``, by commas."""
     sold_out_ms: int = 5
     """How long a process may answer ``sold_out`` by itself after Redis said so; 0: never."""
     product_stale_ms: int = 0
@@ -78,6 +81,19 @@ class Settings:
         return [PREFIX + each.name.upper() for each in fields(cls)]
 
     @property
+    def known_origins(self) -> frozenset[bytes]:
+        """``browser_origins`` as a browser sends them. Raises ``SettingError``."""
+        found = set()
+        for text in filter(None, (each.strip().lower() for each in self.browser_origins.split(","))):
+            if not _ORIGIN.fullmatch(text):
+                raise SettingError(
+                    "FLASHSALE_BROWSER_ORIGINS is origins by commas (scheme, host and port, no path), "
+                    f"as https://shop.example, not {text[:100]!r}"
+                )
+            found.add(text.encode())
+        return frozenset(found)
+
+    @property
     def queue_url(self) -> str:
         """Where RQ's jobs, slots and wake-ups are. Raises ``SettingError`` where that is a cluster, which RQ cannot
         use.
@@ -97,6 +113,7 @@ class Settings:
                 except ValueError as error:
                     raise SettingError(f"{PREFIX}{name.upper()} {error}") from None
         _ = self.queue_url
+        _ = self.known_origins
         if self.capture_method not in ("manual", "automatic"):
             raise SettingError(f"FLASHSALE_CAPTURE_METHOD is manual or automatic, not {self.capture_method!r}")
         if self.hold_batch_max > 1000:
@@ -105,6 +122,7 @@ class Settings:
             raise SettingError(f"FLASHSALE_LOG_LEVEL is debug, info, warning or error, not {self.log_level!r}")
 
 
+_ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _URLS = {
     "redis_url": urls.check_redis,
     "queue_redis_url": urls.check_redis,

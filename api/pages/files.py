@@ -23,7 +23,7 @@ _POLICY: Final = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     b"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-_SAFE: Final = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin"))
+_SAFE: Final = ((b"referrer-policy", b"same-origin"),)
 _PAGE: Final = (
     (b"content-type", b"text/html; charset=utf-8"),
     (b"content-security-policy", _POLICY),

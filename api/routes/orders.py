@@ -177,7 +177,7 @@ def _cancel(services: Services, order_id: str, key: str | None) -> payments.once
         example={"received": True},
         body=EventBody,
         body_examples={"event": examples.EVENT},
-        codes=("invalid_signature", "validation_error", "body_too_large", "overloaded", "unavailable"),
+        codes=("invalid_signature", "validation_error", "body_too_large", "forbidden", "overloaded", "unavailable"),
     ),
 )
 async def post_event(request: AnyRequest) -> Answer:
