@@ -182,6 +182,7 @@ class ExpressHttp(BoundedHttp):
         if exchange is None:
             super().on_headers_complete()
         else:
+            self._end_head()
             self._coming = exchange
             self.cycle = exchange
 
