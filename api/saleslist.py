@@ -72,7 +72,7 @@ def admin_page(ctx: Context, after: str, limit: int) -> AdminSalePage:
 def read_page(query: dict[str, str]) -> tuple[str, int]:
     """The id to go on after, and how many. Raises ``Refusal``: validation_error."""
     if unknown := [name for name in query if name not in ("limit", "cursor")]:
-        raise invalid([(name[:64], "is no parameter of this route") for name in unknown])
+        raise invalid([(name[:64] or "query", "is no parameter of this route") for name in unknown])
     after = read_cursor(query.get("cursor", ""))
     return after, read_limit(query, LIMIT_DEFAULT, LIMIT_MAX)
 

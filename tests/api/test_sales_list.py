@@ -39,6 +39,11 @@ def test_a_shop_is_shown_the_sales_that_have_not_ended(shop: Shop) -> None:
     assert shop.client.get("/v1/sales", headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
 
 
+def test_a_parameter_without_a_name_is_refused_by_a_field_that_has_one(shop: Shop) -> None:
+    answer = shop.client.get("/v1/sales?=&x=1")
+    assert [error["field"] for error in answer.json()["errors"]] == ["query", "x"]
+
+
 def test_operators_see_every_sale_with_its_lag(shop: Shop) -> None:
     load_three(shop)
     answer = shop.admin("GET", "/v1/admin/sales")
