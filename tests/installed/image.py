@@ -47,7 +47,7 @@ class Image:
         for name in ("requirements.lock", "requirements-build.lock"):
             shutil.copy(ROOT / name, source)
         kept = self._cache / self._hash(dependencies)
-        if kept.exists():
+        if kept.exists() and (self._cache / "build" / "bin" / "pip").exists():
             shutil.rmtree(self.venv, ignore_errors=True)
             shutil.copytree(kept, self.venv, symlinks=True)
         else:
@@ -65,7 +65,7 @@ class Image:
         self._sh(ours, source)
 
     def _sh(self, step: str, source: Path) -> None:
-        bin_ = self._home / "bin"
+        bin_ = self._cache / "bin"  # beside the environments, which point to it
         bin_.mkdir(exist_ok=True)
         python = bin_ / "python"
         if not python.exists():  # the image's own Python: the one that runs the tests, outside of its environment

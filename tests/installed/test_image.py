@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import subprocess
 import time
@@ -44,7 +45,8 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[s
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Image:
     assert pytestconfig.cache is not None
-    made = Image(tmp_path_factory.mktemp("image"), Path(pytestconfig.cache.mkdir("installed")))
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")  # two workers must not build in one folder
+    made = Image(tmp_path_factory.mktemp("image"), Path(pytestconfig.cache.mkdir(f"installed-{worker}")))
     made.build()
     return made
 
