@@ -74,11 +74,15 @@ class BoundedHttp(HttpToolsProtocol):
             self._unparsed += data
         else:
             self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        """Parse what came, and give a request that is not whole its time."""
+        self._feed(data)
         if self._unfinished and self._too_slow is None:
             self._await_request()
 
-    def _parse(self, data: bytes) -> None:
-        """Parse until ``PIPELINED_MAX`` requests wait; keep the rest."""
+    def _feed(self, data: bytes) -> None:
+        """Give the parser slices until ``PIPELINED_MAX`` requests wait; keep the rest."""
         for at in range(0, len(data), SLICE_BYTES):
             if self._ignores_input:
                 self._take_own_body(data[at:])
@@ -109,6 +113,8 @@ class BoundedHttp(HttpToolsProtocol):
         data, self._unparsed = self._unparsed, b""
         self.flow.held = False
         self._parse(data)
+        if self._unfinished or self._answers_wait():
+            self._unset_keepalive_if_required()  # the connection is not idle
         if not (self._unparsed or self.pipeline):
             self.flow.resume_reading()
 
@@ -117,7 +123,6 @@ class BoundedHttp(HttpToolsProtocol):
         if self._refusal is not None and not self._answers_wait():
             self._send_refusal()
         elif self._unparsed and not self._parses_soon:
-            self._unset_keepalive_if_required()  # the connection is not idle
             self._parses_soon = True
             self.loop.call_soon(self._go_on)
 

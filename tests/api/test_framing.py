@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from api import protocol
 from tests.api.server import ADMIN_TOKEN, Shop, product
 
 SMUGGLED = b"GET /metrics HTTP/1.1\r\nHost: shop\r\n\r\n"
@@ -168,6 +169,16 @@ def test_every_request_of_a_long_pipeline_is_answered_in_its_order(raw: Raw) -> 
     for i in range(150):
         assert b"x-request-id: n-%d\r\n" % i in answers[2 * i][1]
         assert b"x-request-id: h-%d\r\n" % i in answers[2 * i + 1][1]
+
+
+def test_half_a_request_behind_a_long_pipeline_has_its_time(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is parsed when no byte comes any more, so its timer cannot wait for one."""
+    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 1)
+    whole = b"GET /health/live HTTP/1.1\r\nHost: shop\r\n\r\n"
+    began = time.monotonic()
+    answers = raw.send(whole * 200 + b"GET /health/live HT").read()
+    assert [status for status, _ in answers] == [200] * 200
+    assert time.monotonic() - began < 4
 
 
 def one_look(address: Address) -> float:
