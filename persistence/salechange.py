@@ -5,15 +5,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, func, select
+from sqlalchemy import Engine, Row, select
 
 from engine import commands
 from engine.command import Client, run
 from engine.shapes import Money, rfc3339
 from persistence.database import reading
-from persistence.refusals import Refusal
 from persistence.salefile import FileProduct, SaleFile
-from persistence.tables import claims, products, sales
+from persistence.sales import below_committed, put_away, refuse_claimed
+from persistence.tables import products, sales
 
 HOLD_TTL_SHORT_SECONDS: Final = 30
 PAYMENT_TTL_SHORT_SECONDS: Final = 60
@@ -58,7 +58,9 @@ def check(db: Engine, redis: Client, file: SaleFile) -> None:
     """Raises ``Refusal`` where a load of ``file`` would be refused. Changes nothing."""
     shown = run(redis, commands.show(file.id))
     with reading(db) as conn:
-        _check_claims(conn, file)
+        if conn.scalar(select(sales.c.retired_at).where(sales.c.id == file.id)) is not None:
+            raise put_away(file.id)
+        refuse_claimed(conn, file)
         # Each load is in Postgres before it is answered; the counters may be ahead in Redis.
         before = dict(conn.execute(select(products.c.id, products.c.loaded).where(products.c.sale_id == file.id)).all())
     for product in file.products:
@@ -67,14 +69,7 @@ def check(db: Engine, redis: Client, file: SaleFile) -> None:
             continue
         total = state.total + product.stock - before.get(product.id, 0)
         if total < state.held + state.sold:
-            raise Refusal(
-                "stock_below_committed",
-                f"Product {product.id} would have {total} units; {state.held} are held and {state.sold} sold.",
-                product_id=product.id,
-                total=total,
-                held=state.held,
-                sold=state.sold,
-            )
+            raise below_committed(product.id, total, state.held, state.sold)
 
 
 def compare(db: Engine, file: SaleFile, now: datetime | None = None) -> Difference:
@@ -101,7 +96,7 @@ def _sale_changes(file: SaleFile, sale: Row[Any] | None) -> Iterator[Change]:
         "hold_ttl_seconds": file.hold_ttl_seconds,
         "payment_ttl_seconds": file.payment_ttl_seconds,
     }
-    before: dict[str, Any] = {}
+    before: dict[str, Any] | None = None
     if sale is not None:
         before = {
             "name": sale.name,
@@ -110,9 +105,7 @@ def _sale_changes(file: SaleFile, sale: Row[Any] | None) -> Iterator[Change]:
             "hold_ttl_seconds": sale.hold_ttl_ms // 1000,
             "payment_ttl_seconds": sale.payment_ttl_ms // 1000,
         }
-    for name, value in after.items():
-        if sale is None or before[name] != value:
-            yield Change(name, before.get(name), value)
+    return _differing("", before, after)
 
 
 def _changes(item: FileProduct, known: dict[str, Row[Any]]) -> Iterator[Change]:
@@ -124,7 +117,7 @@ def _changes(item: FileProduct, known: dict[str, Row[Any]]) -> Iterator[Change]:
         "stock": item.stock,
         "per_customer_limit": item.per_customer_limit,
     }
-    before: dict[str, Any] = {}
+    before: dict[str, Any] | None = None
     if row is not None:
         before = {
             "name": row.name,
@@ -133,37 +126,20 @@ def _changes(item: FileProduct, known: dict[str, Row[Any]]) -> Iterator[Change]:
             "stock": row.loaded,
             "per_customer_limit": row.per_customer_limit,
         }
+    return _differing(f"products[{item.id}].", before, after)
+
+
+def _differing(path: str, before: dict[str, Any] | None, after: dict[str, Any]) -> Iterator[Change]:
+    """A change for each field of ``after`` that ``before`` has otherwise; for all where there is no ``before``."""
     for name, value in after.items():
-        if row is None or before[name] != value:
-            yield Change(f"products[{item.id}].{name}", before.get(name), value)
+        if before is None:
+            yield Change(path + name, None, value)
+        elif before[name] != value:
+            yield Change(path + name, before[name], value)
 
 
 def _moment(moment: datetime | None) -> str | None:
     return None if moment is None else rfc3339(moment)
-
-
-def _check_claims(conn: Connection, file: SaleFile) -> None:
-    if conn.scalar(select(sales.c.retired_at).where(sales.c.id == file.id)) is not None:
-        raise Refusal("sale_ended", f"Sale {file.id} ended and was put away: give the new sale an id of its own.")
-    wanted = [product.id for product in file.products]
-    others = conn.execute(
-        select(claims.c.product_id, claims.c.sale_id)
-        .join(sales, sales.c.id == claims.c.sale_id)
-        .where(
-            claims.c.product_id.in_(wanted),
-            claims.c.sale_id != file.id,
-            sales.c.state != "ended",
-            (sales.c.ends_at.is_(None)) | (sales.c.ends_at > func.now()),
-        )
-        .order_by(claims.c.product_id)
-    ).all()
-    for other in others:
-        raise Refusal(
-            "product_in_other_sale",
-            f"Product {other.product_id} is in sale {other.sale_id}, which has not ended.",
-            product_id=other.product_id,
-            sale_id=other.sale_id,
-        )
 
 
 def _warn(file: SaleFile, sale: Row[Any] | None, now: datetime) -> Iterator[Warn]:

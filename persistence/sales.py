@@ -103,7 +103,7 @@ def _take_sale(conn: Connection, file: SaleFile) -> bool:
         .returning(sales.c.retired_at)
     )
     if retired_at is not None:
-        raise Refusal("sale_ended", f"Sale {file.id} ended and was put away: give the new sale an id of its own.")
+        raise put_away(file.id)
     conn.execute(postgresql.insert(cursors).values(sale_id=file.id).on_conflict_do_nothing())
     row = conn.execute(select(cursors.c.epoch, cursors.c.seq).where(cursors.c.sale_id == file.id)).one()
     return Position(row.epoch, row.seq) == Position(1, 0)
@@ -121,18 +121,24 @@ def _claim_products(conn: Connection, file: SaleFile) -> None:
     mine = postgresql.insert(claims).values([{"product_id": product, "sale_id": file.id} for product in wanted])
     # Changes nothing where there is a claim, but locks it; whether its sale has ended is asked after that.
     conn.execute(mine.on_conflict_do_update(index_elements=["product_id"], set_={"sale_id": claims.c.sale_id}))
-    others = {row.product_id: row.sale_id for row in conn.execute(_OTHERS, {"products": wanted, "sale": file.id})}
-    for product in file.products:
-        if other := others.get(product.id):
-            raise Refusal(
-                "product_in_other_sale",
-                f"Product {product.id} is in sale {other}, which has not ended.",
-                product_id=product.id,
-                sale_id=other,
-            )
+    refuse_claimed(conn, file)
     conn.execute(
         update(claims).where(claims.c.product_id.in_(wanted), claims.c.sale_id != file.id).values(sale_id=file.id)
     )
+
+
+def refuse_claimed(conn: Connection, file: SaleFile) -> None:
+    """Raises ``Refusal``: product_in_other_sale, for the file's first product that a sale has which has not ended."""
+    wanted = [product.id for product in file.products]
+    others = {row.product_id: row.sale_id for row in conn.execute(_OTHERS, {"products": wanted, "sale": file.id})}
+    for product in wanted:
+        if other := others.get(product):
+            raise Refusal(
+                "product_in_other_sale",
+                f"Product {product} is in sale {other}, which has not ended.",
+                product_id=product,
+                sale_id=other,
+            )
 
 
 def _load(file: SaleFile, *, create: bool) -> Command[commands.StockChange]:
@@ -282,14 +288,24 @@ def _drain(db: Engine, redis: Client, sale_id: str, position: Position) -> None:
 
 
 def _below_committed(product_id: str, change: commands.StockChange) -> Refusal:
+    return below_committed(product_id, change.wanted_total, change.held, change.sold)
+
+
+def below_committed(product_id: str, total: int, held: int, sold: int) -> Refusal:
+    """The refusal of a change after which a product would have ``total`` units."""
     return Refusal(
         "stock_below_committed",
-        f"Product {product_id} would have {change.wanted_total} units; {change.held} are held and {change.sold} sold.",
+        f"Product {product_id} would have {total} units; {held} are held and {sold} sold.",
         product_id=product_id,
-        total=change.wanted_total,
-        held=change.held,
-        sold=change.sold,
+        total=total,
+        held=held,
+        sold=sold,
     )
+
+
+def put_away(sale_id: str) -> Refusal:
+    """The refusal of a load under the id of a retired sale."""
+    return Refusal("sale_ended", f"Sale {sale_id} ended and was put away: give the new sale an id of its own.")
 
 
 def _unavailable(sale_id: str) -> Refusal:
