@@ -30,7 +30,7 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 
 
 def is_private(path: str) -> bool:
-    """Whether answers of this path are for nobody's cache."""
+    """Whether no cache may keep the answers of this path."""
     return path.startswith(_PRIVATE)
 
 

@@ -32,7 +32,7 @@ def list_(limit: int, subject: str | None, before: int | None, json: bool) -> No
         json_line(found)
     elif found:
         rows = [
-            (each.id, each.at, each.detail.pop("by", ""), each.action, each.subject, _short(each.detail))
+            (each.id, each.at, each.detail.get("by", ""), each.action, each.subject, _short(each.detail))
             for each in found
         ]
         table(("number", "at", "by", "action", "subject", "detail"), rows)
@@ -41,5 +41,7 @@ def list_(limit: int, subject: str | None, before: int | None, json: bool) -> No
 
 
 def _short(detail: dict[str, object]) -> str:
-    text = msgspec.json.encode(detail).decode() if detail else ""
+    """The detail but for ``by``, which has a column of its own."""
+    rest = {name: value for name, value in detail.items() if name != "by"}
+    text = msgspec.json.encode(rest).decode() if rest else ""
     return text if len(text) <= DETAIL_CHARACTERS_MAX else f"{text[:DETAIL_CHARACTERS_MAX]} ..."

@@ -38,18 +38,17 @@ def list_summaries(db: Engine, redis: Client, after: str, limit: int) -> list[sh
     by_id = collate(sales.c.id, "C")
     with reading(db) as conn:
         rows = conn.execute(_query().where(by_id > after).order_by(by_id).limit(limit)).all()
-    return [_summary(db, redis, row) for row in rows]
+        now_ms = shapes.to_ms(conn.execute(select(func.now())).scalar_one())
+    return [_summary(redis, row, now_ms) for row in rows]
 
 
-def _summary(db: Engine, redis: Client, row: Row[Any]) -> shapes.SaleSummary:
+def _summary(redis: Client, row: Row[Any], now_ms: int) -> shapes.SaleSummary:
     cursor = Position(row.epoch, row.seq)
     if row.retired_at is None:
         shown = run(redis, commands.show(row.id, []))
         if shown.sale is not None:
             drain = shapes.Drain(shown.position.seq, cursor.seq, lag_seconds(redis, row.id, cursor, shown))
             return shapes.summary(shown.sale, shown.now_ms, drain)
-    with reading(db) as conn:
-        now_ms = shapes.to_ms(conn.execute(select(func.now())).scalar_one())
     return shapes.summary(_state(row, cursor), now_ms, shapes.Drain(cursor.seq, cursor.seq, 0.0))
 
 

@@ -44,8 +44,8 @@ class SliceWorker(SimpleWorker):
     followed by work before RQ tidies up, and a job is a ``WakeJob`` and nothing more.
 
     RQ's own records of a job (executions, results, registries, retries, callbacks, webhooks, dependents, groups, rate
-    limits) are neither written nor read. A wake-up needs none, and each is a way for whoever may write to Redis to have
-    a job loaded that was never checked: RQ 3.0 builds some of those jobs without the queue's serializer, as pickle.
+    limits) are neither written nor read. A wake-up needs none, and each is a way for a writer of the queue's Redis to
+    have a job loaded that was never checked: RQ 3.0 builds some of those jobs without the queue's serializer (pickle).
     """
 
     job_class = WakeJob

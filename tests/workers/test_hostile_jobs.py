@@ -255,7 +255,7 @@ def test_every_part_of_rq_that_is_given_a_queue_of_ours_reads_json(queue: Redis,
 
 
 def test_registries_of_our_queues_run_nothing_of_a_hostile_job(queue: Redis, tmp_path: Path) -> None:
-    """Nobody calls this here; a dashboard with our classes might."""
+    """No code of ours calls this; a dashboard with our classes might."""
     mark = tmp_path / "mark"
     bomb = pickle.dumps(Bomb(mark))
     queue.hset("rq:job:x", mapping={"data": zlib.compress(bomb), "meta": bomb, "status": "started"})
