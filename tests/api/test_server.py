@@ -169,7 +169,9 @@ def test_a_queue_that_is_full_is_overloaded(settings: Settings) -> None:
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
     narrow = replace(settings, hold_queue_max=1, hold_batch_max=1)
-    with serving(narrow) as url, httpx.Client(base_url=url, timeout=20) as client:
+    # As many as there are threads: of more than it keeps the client closes one that another thread has just taken.
+    kept = httpx.Limits(max_connections=30, max_keepalive_connections=30)
+    with serving(narrow) as url, httpx.Client(base_url=url, timeout=20, limits=kept) as client:
         shop = Shop(client)
         shop.load(product("sock", 10_000))
         with ThreadPoolExecutor(30) as pool:
